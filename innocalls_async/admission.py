@@ -1,0 +1,181 @@
+"""Who may send next: one queue in front of the connections, the service's pauses and the limiter.
+
+Thousands of tasks can call at once. Each attempt is admitted here and holds one of
+`max_connections` places until it ends, so that the connection pool behind never has a queue of
+its own. A limiter's grant is asked for only while a place is free, and by one task at a time, the
+leader; so a grant is used at once, and it goes to whoever is first in line: by priority, then by
+the age of the operation (a retry keeps its operation's place).
+
+The line has a leader whenever somebody waits. The first to come leads until it is admitted or
+cancelled, and then names the next. The others sleep, each on an event of its own.
+
+After a 429 nobody is admitted until the pause is over. Then one probe goes, and the line follows
+once that came back without another 429.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import anyio
+from attrs import define
+
+from innocalls_async.limiter import RateLimiter
+
+__all__ = ["Admission", "Rank"]
+
+Rank: TypeAlias = tuple[int, int]  # priority (the lower goes first), then the operation's number
+
+# Seconds for a 429 that does not say how long to wait, and the least for one that does; each
+# refused probe doubles them.
+UNSTATED_PAUSE: Final = 1.0
+LEAST_PAUSE: Final = 0.05
+
+
+@define(eq=False)
+class _Waiter:
+    rank: Rank
+    woken: anyio.Event | None = None
+    admitted: bool = False
+    gone: bool = False
+
+    def __lt__(self, other: _Waiter) -> bool:
+        return self.rank < other.rank
+
+    def wake(self) -> None:
+        if self.woken is not None:
+            self.woken.set()
+
+
+class Admission:
+    """The places, the line and the pause of one client."""
+
+    def __init__(
+        self,
+        places: int,
+        limiter: RateLimiter | None,
+        *,
+        longest_pause: float = math.inf,
+        clock: Callable[[], float] = anyio.current_time,
+        sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
+    ) -> None:
+        self._free = places
+        self._limiter = limiter
+        self._longest_pause = longest_pause
+        self._clock = clock
+        self._sleep = sleep
+        self._line: list[_Waiter] = []
+        self._leader: _Waiter | None = None
+        self._place_freed: anyio.Event | None = None  # while the leader waits for it
+        self._paused_at = -math.inf
+        self._paused_until = -math.inf
+        self._probe_due = False
+        self._probe: Rank | None = None
+        self._refused_probes = 0
+
+    async def enter(self, rank: Rank) -> None:
+        """Return with a place and a grant. When it is cancelled, nothing is held."""
+        me = _Waiter(rank)
+        heapq.heappush(self._line, me)
+        try:
+            if self._leader is None:
+                self._leader = me
+            else:
+                me.woken = anyio.Event()
+                await me.woken.wait()
+            if not me.admitted:
+                await self._lead(me)
+        except BaseException:
+            self._withdraw(me)
+            raise
+
+    def leave(self, rank: Rank) -> None:
+        """Give the place back."""
+        self._free += 1
+        if rank == self._probe:
+            self._probe = None
+        if self._place_freed is not None:
+            self._place_freed.set()
+
+    def limited(self, rank: Rank, began: float, seconds: float | None) -> float:
+        """The attempt of `rank`, begun at `began`, was answered 429: pause everyone for
+        `seconds`, and slow the limiter down. Returns how long the pause is."""
+        if rank == self._probe:
+            self._refused_probes += 1
+        elif began > self._paused_at:
+            # Attempts that were under way when the pause began prove nothing new.
+            self._refused_probes = 0
+            self._slow_down()
+        growth = 2.0 ** min(self._refused_probes, 10)
+        pause = UNSTATED_PAUSE * growth if seconds is None else max(seconds, LEAST_PAUSE * growth)
+        pause = min(pause, self._longest_pause)
+        self._paused_at = self._clock()
+        self.hold(pause)
+        return pause
+
+    def hold(self, seconds: float) -> None:
+        """Admit nobody for `seconds`, and then one probe before the rest."""
+        self._paused_until = max(self._paused_until, self._clock() + seconds)
+        self._probe_due = True
+
+    @property
+    def pause_left(self) -> float:
+        """Seconds until the pause is over; 0.0 where there is none."""
+        return max(0.0, self._paused_until - self._clock()) if self._probe_due else 0.0
+
+    async def _lead(self, me: _Waiter) -> None:
+        while True:
+            await self._until_open()
+            if self._limiter is not None:
+                await self._limiter.acquire()
+                if not self._is_open:
+                    continue  # a pause began meanwhile: what was granted before it is void
+            first = self._admit_first()
+            if first is me:
+                return self._name_leader()
+            first.wake()
+
+    def _admit_first(self) -> _Waiter:
+        first = heapq.heappop(self._line)
+        while first.gone:
+            first = heapq.heappop(self._line)
+        first.admitted = True
+        self._free -= 1
+        if self._probe_due:
+            self._probe_due, self._probe = False, first.rank
+        return first
+
+    def _name_leader(self) -> None:
+        while self._line and self._line[0].gone:
+            heapq.heappop(self._line)
+        self._leader = self._line[0] if self._line else None
+        if self._leader is not None:
+            self._leader.wake()
+
+    def _withdraw(self, me: _Waiter) -> None:
+        me.gone = True
+        if me.admitted:
+            self.leave(me.rank)
+        if self._leader is me:
+            self._name_leader()
+
+    @property
+    def _is_open(self) -> bool:
+        return self._free > 0 and self._probe is None and self.pause_left == 0
+
+    async def _until_open(self) -> None:
+        while not self._is_open:
+            if (left := self.pause_left) > 0:
+                await self._sleep(left)
+            else:
+                self._place_freed = anyio.Event()
+                await self._place_freed.wait()
+                self._place_freed = None
+
+    def _slow_down(self) -> None:
+        slow_down = getattr(self._limiter, "slow_down", None)
+        if slow_down is not None:
+            slow_down()

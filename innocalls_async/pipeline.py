@@ -1,0 +1,311 @@
+"""One operation, from its message to its result: the one path that all five take.
+
+    admitted (place, pause, limiter) -> exchanged, within `timeout` -> read -> verdict
+        ^                                                                |
+        └───────────────── retried, as tenacity paces it ────────────────┘
+
+all of it within `deadline`. What an operation ended in is known on every way out, also when it is
+cancelled: a create whose bytes may have left is in doubt, and is never said to be anything else.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import anyio
+from attrs import define
+
+from innocalls_async import events
+from innocalls_async.admission import Admission, Rank
+from innocalls_async.errors import (
+    APIError,
+    DeadlineExceededError,
+    InnoCallsError,
+    NotSentError,
+    OutcomeUnknownError,
+    ResponseError,
+)
+from innocalls_async.events import Emitter
+from innocalls_async.quota import quota_pause
+from innocalls_async.replies import Reader, Reply, is_json
+from innocalls_async.retry import (
+    Ending,
+    Evidence,
+    RetryBudget,
+    RetryPolicy,
+    Verdict,
+    evidence_of,
+    verdict,
+)
+from innocalls_async.transport import Attempt, ExchangeError, Exchanger
+from innocalls_async.wire import CREATE, Message
+
+__all__ = ["Pipeline", "Run"]
+
+
+@define(eq=False)
+class Run:
+    """One operation under way. With `is_last` set, the attempt under way is not followed by
+    another."""
+
+    message: Message
+    number: int
+    rank: Rank
+    started: float
+    deadline: float | None = None
+    attempts: int = 0
+    attempt: Attempt | None = None  # while one is under way
+    last: Ending | None = None
+    may_have_acted: bool = False  # an earlier attempt
+    is_doubtful: bool = False  # likewise, and no later answer can tell
+    is_late: bool = False
+    is_last: bool = False
+
+    @property
+    def is_on_the_wire(self) -> bool:
+        """Whether an attempt is under way."""
+        return self.attempt is not None
+
+    @property
+    def is_create(self) -> bool:
+        return self.message.operation is CREATE
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether, if it stopped now, a call may or may not be on the books."""
+        under_way = self.attempt is not None and self.attempt.sent
+        return self.is_create and (under_way or self.is_doubtful)
+
+    def note(self, ending: Ending) -> None:
+        self.attempt = None
+        self.last = ending
+        self.may_have_acted = self.may_have_acted or ending.may_have_acted
+        self.is_doubtful = self.is_doubtful or ending.is_doubtful
+
+
+class Pipeline:
+    """Carries out operations for one client."""
+
+    def __init__(
+        self,
+        *,
+        origin: str,
+        exchanger: Exchanger,
+        reader: Reader,
+        admission: Admission,
+        retry: RetryPolicy | None,
+        timeout: float,
+        deadline: float | None,
+        emitter: Emitter,
+    ) -> None:
+        self._origin = origin
+        self._exchanger = exchanger
+        self._reader = reader
+        self._admission = admission
+        self._policy = RetryPolicy(attempts=1) if retry is None else retry
+        self._timeout = timeout
+        self._deadline = deadline
+        self._emitter = emitter
+        self._budget = RetryBudget()
+        self._clock = anyio.current_time
+        self._numbers = itertools.count(1)
+
+    def begin(self, message: Message) -> Run:
+        """The operation's run, to be carried out once. Its number is its place in line."""
+        number = next(self._numbers)
+        return Run(message, number, (int(message.operation.is_poll), number), self._clock())
+
+    async def carry_out(self, run: Run) -> Any:
+        """The operation's result, or an `InnoCallsError`."""
+        if self._emitter.is_on:
+            method = run.message.operation.method
+            self._emit(events.OperationStarted, run, 0.0, method, self._origin)
+        try:
+            result = await self._within_deadline(run)
+        except InnoCallsError as error:
+            self._failed(run, error)
+            raise
+        except BaseException as error:
+            self._abandoned(run, error)
+            raise
+        if self._emitter.is_on:
+            self._emit(events.OperationEnded, run, self._elapsed(run), "done", None)
+        return result
+
+    async def _within_deadline(self, run: Run) -> Any:
+        if self._deadline is None:
+            return await self._operate(run)
+        with anyio.move_on_after(self._deadline) as scope:
+            run.deadline = scope.deadline
+            return await self._operate(run)
+        raise self._out_of_time(run)
+
+    async def _operate(self, run: Run) -> Any:
+        ending = await self._attempt(run)
+        if self._is_retried(run, ending):
+            # tenacity costs more than all the rest, so it comes in once something went wrong,
+            # and is shown the first attempt as if it had made it.
+            made: Ending | None = ending
+
+            async def attempt() -> Ending:
+                nonlocal made
+                ending, made = made, None
+                return ending or await self._attempt(run)
+
+            ending = await self._policy.retrying(
+                is_retried=lambda ending: self._is_retried(run, ending),
+                gives_up=lambda ending, pause: self._gives_up(run, ending, pause),
+                announce=lambda ending, pause: self._announce(run, ending, pause),
+            )(attempt)
+        return self._conclude(run, ending)
+
+    async def _attempt(self, run: Run) -> Ending:
+        if self._is_past_deadline(run, self._admission.pause_left):
+            raise self._out_of_time(run)
+        run.attempts += 1
+        asked = self._clock()
+        await self._admission.enter(run.rank)
+        began = self._clock()
+        if self._emitter.is_on:
+            self._emit(events.LimiterWaited, run, began - asked)
+            self._emit(events.AttemptStarted, run, 0.0)
+        try:
+            run.attempt = Attempt(self._timeout)
+            ending = await self._exchange(run.message, run.attempt)
+            self._heed(run, ending, began)
+        finally:
+            self._admission.leave(run.rank)
+        run.note(ending)
+        if self._emitter.is_on:
+            said = None if ending.error is None else type(ending.error).__name__
+            self._emit(events.AttemptEnded, run, self._clock() - began, ending.status, said)
+        return ending
+
+    async def _exchange(self, message: Message, attempt: Attempt) -> Ending:
+        with anyio.move_on_after(attempt.timeout):
+            try:
+                reply = await self._exchanger.exchange(self._origin, message, attempt)
+            except ExchangeError as error:
+                return _broken_off(message, attempt, error)
+            return self._read(message, reply)
+        return _timed_out(message, attempt)
+
+    def _read(self, message: Message, reply: Reply) -> Ending:
+        try:
+            result = self._reader.read(message, reply)
+        except APIError as error:
+            evidence = evidence_of(reply, error)
+            wait = getattr(error, "retry_after", None)
+            by_the_document = wait is not None and is_json(reply)
+            ending = Ending(evidence, None, error, reply.status, wait, by_the_document)
+        else:
+            ending = Ending(Evidence.SUCCESS, result, None, reply.status)
+        ending.quota_pause = quota_pause(reply.headers)
+        return ending
+
+    def _heed(self, run: Run, ending: Ending, began: float) -> None:
+        """Slow everyone down where the service asks for it."""
+        if ending.evidence is Evidence.LIMITED:
+            pause = self._admission.limited(run.rank, began, ending.retry_after)
+            self._emit(events.Paused, run, pause)
+        elif ending.quota_pause is not None:
+            self._admission.hold(min(ending.quota_pause, self._policy.max_retry_after))
+
+    def _is_retried(self, run: Run, ending: Ending) -> bool:
+        if run.is_last or (ending.retry_after or 0.0) > self._policy.max_retry_after:
+            return False
+        word = verdict(run.message.operation.name, ending, self._policy.creates)
+        return word is Verdict.RETRY or (word is Verdict.RETRY_ONCE and run.attempts == 1)
+
+    def _gives_up(self, run: Run, ending: Ending, pause: float) -> bool:
+        if ending.evidence is Evidence.LIMITED:
+            # The shared pause governs it, and it costs nothing of the budget.
+            return self._is_past_deadline(run, self._admission.pause_left)
+        return self._is_past_deadline(run, pause) or not self._budget.spend()
+
+    def _is_past_deadline(self, run: Run, pause: float) -> bool:
+        if run.deadline is not None and self._clock() + pause >= run.deadline:
+            run.is_late = True
+        return run.is_late
+
+    def _announce(self, run: Run, ending: Ending, pause: float) -> None:
+        self._emit(events.RetryPlanned, run, pause, ending.evidence.name.lower())
+
+    def _conclude(self, run: Run, ending: Ending) -> Any:
+        if ending.evidence is Evidence.SUCCESS:
+            self._budget.earn()
+            return ending.result
+        word = verdict(run.message.operation.name, ending, self._policy.creates)
+        if word is Verdict.DONE or (
+            word is Verdict.DONE_IF_SENT_BEFORE and run.may_have_acted
+        ):
+            return None
+        assert ending.error is not None  # noqa: S101 - only a success has none
+        if run.is_create and (word is Verdict.IN_DOUBT or run.is_doubtful):
+            raise _in_doubt(run, ending.error)
+        if run.is_late:
+            raise self._out_of_time(run)
+        raise self._explained(ending)
+
+    def _explained(self, ending: Ending) -> InnoCallsError:
+        error, wait = ending.error, ending.retry_after
+        assert error is not None  # noqa: S101 - see _conclude
+        if wait is not None and wait > self._policy.max_retry_after:
+            text = f"{error}; it asks to wait {wait:g} s, more than max_retry_after allows"
+            error.args = (text,)
+        return error
+
+    def _out_of_time(self, run: Run) -> InnoCallsError:
+        text = f"{run.message.operation.name}: the deadline of {self._deadline:g} s is over"
+        if run.last is not None and run.last.error is not None:
+            text += f"; the last attempt ended so: {run.last.error}"
+        error = DeadlineExceededError(text)
+        return _in_doubt(run, error) if run.is_in_doubt else error
+
+    def _failed(self, run: Run, error: InnoCallsError) -> None:
+        error.attempts, error.elapsed = run.attempts, self._elapsed(run)
+        in_doubt = isinstance(error, OutcomeUnknownError)
+        if in_doubt or self._emitter.is_on:
+            outcome = "in_doubt" if in_doubt else "refused"
+            self._emit(events.OperationEnded, run, error.elapsed, outcome, type(error).__name__)
+
+    def _abandoned(self, run: Run, error: BaseException) -> None:
+        """Cancelled, or broken by a bug: say so even if nobody waits for the answer any more."""
+        if run.is_in_doubt or self._emitter.is_on:
+            outcome = "in_doubt" if run.is_in_doubt else "cancelled"
+            self._emit(
+                events.OperationEnded, run, self._elapsed(run), outcome, type(error).__name__
+            )
+
+    def _elapsed(self, run: Run) -> float:
+        return self._clock() - run.started
+
+    def _emit(self, kind: Any, run: Run, seconds: float, *details: object) -> None:
+        operation = run.message.operation.name
+        self._emitter.emit(kind(operation, run.number, run.attempts, seconds, *details))
+
+
+def _broken_off(message: Message, attempt: Attempt, error: ExchangeError) -> Ending:
+    name = message.operation.name
+    if attempt.sent:
+        lost = ResponseError(f"{name}: the answer was lost: {error}")
+        return Ending(Evidence.LOST, None, lost)
+    return Ending(Evidence.NOT_SENT, None, NotSentError(f"{name}: nothing was sent: {error}"))
+
+
+def _timed_out(message: Message, attempt: Attempt) -> Ending:
+    name, seconds = message.operation.name, attempt.timeout
+    if attempt.sent:
+        late = DeadlineExceededError(f"{name}: no whole answer within {seconds:g} s")
+        return Ending(Evidence.LOST, None, late)
+    unsent = NotSentError(f"{name}: nothing was sent: no connection within {seconds:g} s")
+    return Ending(Evidence.NOT_SENT, None, unsent)
+
+
+def _in_doubt(run: Run, cause: InnoCallsError) -> OutcomeUnknownError:
+    text = (
+        f"{run.message.operation.name}: the call may or may not be on the service's books "
+        f"({cause}); look before it is sent again"
+    )
+    return OutcomeUnknownError(text, request=run.message.request, cause=cause)

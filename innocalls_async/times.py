@@ -1,0 +1,61 @@
+"""Times on the wire are naive wall times in the account's zone; ours are always aware."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+__all__ = ["load_zone", "parse_duration", "parse_wall_time", "wall_time"]
+
+_DURATION = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(second|sec|minute|min|hour|hr)?s?\.?\s*", re.I)
+_UNIT_SECONDS = {"second": 1, "sec": 1, "minute": 60, "min": 60, "hour": 3600, "hr": 3600}
+
+
+def load_zone(timezone: str | ZoneInfo) -> ZoneInfo:
+    """The zone of that IANA name; ValueError if there is none."""
+    if isinstance(timezone, ZoneInfo):
+        return timezone
+    try:
+        return ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(
+            f"timezone: {timezone!r} is no IANA time zone such as 'Africa/Cairo'"
+        ) from None
+
+
+def wall_time(moment: datetime, zone: ZoneInfo) -> str:
+    """`moment` as the service reads it: `2026-04-23 00:57:00` in `zone`, seconds cut off.
+
+    ValueError where the clocks of `zone` are put back over it: that wall time comes twice, and
+    the service could not know which of the two is meant.
+    """
+    local = moment.astimezone(zone)
+    if local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset():
+        raise ValueError(
+            f"call_time: {local:%Y-%m-%d %H:%M:%S} comes twice in {zone.key}, where the clocks "
+            "are put back over it; choose a time outside that hour"
+        )
+    return local.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")
+
+
+def parse_wall_time(text: object, zone: ZoneInfo) -> datetime | None:
+    """The aware time that a reply gives, or None if it cannot be read."""
+    if not isinstance(text, str) or ":" not in text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=zone) if moment.tzinfo is None else moment.astimezone(zone)
+
+
+def parse_duration(value: object) -> timedelta | None:
+    """`5 Minutes` as a timedelta; a bare number is minutes, as in a request. None if neither."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    found = _DURATION.fullmatch(str(value))
+    if found is None:
+        return None
+    amount, unit = found.groups()
+    return timedelta(seconds=float(amount) * _UNIT_SECONDS[(unit or "minute").lower()])

@@ -1,0 +1,258 @@
+"""One attempt on the wire: the only module that touches httpx's machinery.
+
+An `Exchanger` carries one message out and brings the whole reply back. What it must know better
+than anyone is whether anything of the request can have left this machine, because a create that
+was not sent may be sent again and one that may have been must not. That is `Attempt.sent`, and it
+is True whenever there is a doubt.
+
+The evidence, for httpx's transports: httpcore reports each step through the `trace` extension, so
+an attempt that began to connect and never began to send its headers sent nothing, however it
+ended (refused, timed out, cancelled). Where nothing was traced (a mock, an ASGI app, a caller's
+transport), only the exceptions that by their definition come before the request prove it.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
+
+import anyio
+import httpx
+from attrs import define
+
+from innocalls_async.masking import mask_text
+from innocalls_async.replies import Reply
+from innocalls_async.wire import Message
+
+if TYPE_CHECKING:
+    from innocalls_async.fast import FastTransport
+
+__all__ = [
+    "Attempt",
+    "ClientExchanger",
+    "ExchangeError",
+    "Exchanger",
+    "Pool",
+    "TransportExchanger",
+    "fast_transport",
+]
+
+# More than any documented reply by far, and little enough for thousands at once.
+MAX_BODY: Final = 1024 * 1024
+# Servers close idle connections after 5 s (Apache, uvicorn, Node) to 75 s (nginx). A connection
+# that we drop first can never be closed under a request on its way out.
+IDLE_SECONDS: Final = 4.0
+
+_Send: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
+
+# By their definition these come before the first byte of a request.
+_BEFORE_SENDING = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+
+
+@define
+class Attempt:
+    """What is known of one exchange under way. `timeout` is seconds for all of it."""
+
+    timeout: float
+    sent: bool = False
+
+
+class ExchangeError(Exception):
+    """The exchange broke off before a whole reply was there. Its text is fit to be shown."""
+
+
+@runtime_checkable
+class Exchanger(Protocol):
+    """Carries messages out. Anything but a whole reply is an `ExchangeError`; `attempt.sent` is
+    False, then and on cancellation, only if nothing of the request can have left."""
+
+    async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply: ...
+
+    async def aclose(self) -> None: ...
+
+
+def fast_transport(max_connections: int = 100, *, verify: ssl.SSLContext | None = None) -> FastTransport:
+    """An httpx transport several times as fast as httpx's own: HTTP/1.1, TLS and plain, asyncio.
+
+    Needs the extra `fast` (ImportError says so). Proxies are refused; on trio its first use is a
+    RuntimeError. `verify` is the TLS context to use instead of the default one.
+    """
+    from innocalls_async.fast import FastTransport  # noqa: PLC0415 - an extra
+
+    return FastTransport(max_connections, verify=verify)
+
+
+class TransportExchanger:
+    """Over a caller's httpx transport. It is closed with us, as httpx does with its own."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply:
+        return await _exchange(self._transport.handle_async_request, origin, message, attempt)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+class ClientExchanger:
+    """Over a caller's `httpx.AsyncClient`, which stays the caller's to close."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply:
+        return await _exchange(self._send, origin, message, attempt)
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        # Its own auth and redirects would carry the token where it must not go.
+        return await self._client.send(
+            request, stream=True, auth=None, follow_redirects=False
+        )
+
+    async def aclose(self) -> None:
+        """Nothing: the client is the caller's."""
+
+
+class Pool:
+    """The default: httpx transports of one connection each, and a list of the free ones.
+
+    httpcore's pool looks through all its connections and waiters for every request, so with 100
+    connections it costs five times what it costs with 4; it also loses a connection for good when
+    a waiter is cancelled. Asked for one connection at a time it does neither. Whoever uses this
+    keeps to so many exchanges at once: the pool itself has no limit and no queue.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[httpx.AsyncHTTPTransport] = []
+        self._context: ssl.SSLContext | None = None
+        self._closed = False
+
+    async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply:
+        transport = self._free.pop() if self._free else self._open()
+        try:
+            reply = await _exchange(transport.handle_async_request, origin, message, attempt)
+        except BaseException:
+            # Whatever state it is in, no other request shall meet it.
+            with anyio.CancelScope(shield=True):
+                await transport.aclose()
+            raise
+        if self._closed:
+            await transport.aclose()
+        else:
+            self._free.append(transport)
+        return reply
+
+    def _open(self) -> httpx.AsyncHTTPTransport:
+        if self._context is None:
+            # Reads the certificates from disk: once, and not before a client is used.
+            self._context = httpx.create_ssl_context()
+        limits = httpx.Limits(
+            max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_SECONDS
+        )
+        return httpx.AsyncHTTPTransport(verify=self._context, limits=limits, trust_env=False)
+
+    async def aclose(self) -> None:
+        self._closed = True
+        while self._free:
+            await self._free.pop().aclose()
+
+
+async def _exchange(send: _Send, origin: str, message: Message, attempt: Attempt) -> Reply:
+    attempt.sent = True  # until something shows otherwise
+    evidence = _Evidence(attempt)
+    mark = _secrets.set(message.secrets)
+    try:
+        response = await send(_request(origin, message, attempt, evidence))
+        try:
+            return await _read(response)
+        finally:
+            await response.aclose()
+    except ExchangeError:
+        raise
+    except httpx.HTTPError as error:
+        if isinstance(error, _BEFORE_SENDING) and not evidence.sending:
+            attempt.sent = False
+        # Not chained: httpx's exceptions carry the request, and with it the token.
+        raise ExchangeError(_reason(error, message)) from None
+    except Exception as error:
+        # A transport that raises what httpx does not know: an OSError, a bug, a failed assertion
+        # in a test's mock. It is as much of a doubt as a lost reply, and it is chained.
+        raise ExchangeError(_reason(error, message)) from error
+    finally:
+        _secrets.reset(mark)
+
+
+@define
+class _Evidence:
+    """Listens to httpcore's trace for the two steps that prove what was sent."""
+
+    attempt: Attempt
+    sending: bool = False
+
+    async def __call__(self, step: str, info: Any) -> None:
+        if step.endswith("send_request_headers.started"):
+            self.sending = self.attempt.sent = True
+        elif step == "connection.connect_tcp.started" and not self.sending:
+            self.attempt.sent = False
+
+
+def _request(
+    origin: str, message: Message, attempt: Attempt, evidence: _Evidence
+) -> httpx.Request:
+    seconds = attempt.timeout
+    return httpx.Request(
+        message.operation.method,
+        origin + message.target,
+        headers=message.headers,
+        content=message.body or None,
+        extensions={
+            # Only a second line: the attempt as a whole is bounded by whoever began it.
+            "timeout": {"connect": seconds, "read": seconds, "write": seconds, "pool": seconds},
+            "trace": evidence,
+        },
+    )
+
+
+async def _read(response: httpx.Response) -> Reply:
+    headers = {
+        name.decode("latin-1").lower(): value.decode("latin-1")
+        for name, value in response.headers.raw
+    }
+    chunks, size = [], 0
+    # The raw stream: nothing is decompressed.
+    async for chunk in response.stream:  # type: ignore[union-attr]
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise ExchangeError(f"the reply is larger than {MAX_BODY} bytes")
+        chunks.append(chunk)
+    return Reply(response.status_code, headers, b"".join(chunks))
+
+
+def _reason(error: Exception, message: Message) -> str:
+    said = mask_text(str(error), message.secrets)[:500]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+_secrets: ContextVar[tuple[str, ...]] = ContextVar("innocalls_secrets", default=())
+
+
+def _mask_record(record: logging.LogRecord) -> bool:
+    """A filter for httpx's and httpcore's loggers: what they log of our exchanges (a hostile
+    reply can repeat our headers) is masked. Other people's requests are left alone."""
+    if secrets := _secrets.get():
+        record.msg, record.args = mask_text(record.getMessage(), secrets), None
+    return True
+
+
+for _name in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy"):
+    logging.getLogger(_name).addFilter(_mask_record)
