@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -204,7 +204,7 @@ class AsyncBridgeClient:
 
     async def watch(
         self, call_id: str, call_flow_id: str, *, interval: float = 2.0
-    ) -> AsyncIterator[CallStatus]:
+    ) -> AsyncGenerator[CallStatus, None]:
         """Poll every `interval` seconds and yield the status each time it changed, the final one
         last. A call that is not listed yet is waited for, for 10 seconds."""
         if not interval > 0:

@@ -26,7 +26,6 @@ from anyio.abc import TaskGroup
 from attrs import define, field, frozen
 
 from innocalls_async.errors import InnoCallsError, OutcomeUnknownError
-from innocalls_async.events import LOGGER
 from innocalls_async.outcomes import InDoubt, Refused
 from innocalls_async.pipeline import Pipeline, Run
 from innocalls_async.wire import Message

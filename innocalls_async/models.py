@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 import attrs
-from attrs import Attribute, Converter, field, frozen
+from attrs import Attribute, field, frozen
 
 from innocalls_async.masking import mask_number
 from innocalls_async.phone import parse_number
@@ -20,11 +20,19 @@ __all__ = ["BridgeRequest", "CallState", "CallStatus", "LegState", "ScheduledCal
 _NAME_LENGTH = 250
 
 
-def _number(value: str, attribute: Attribute[str]) -> str:
-    return parse_number(value, attribute.name)
+def _first_number(value: str) -> str:
+    return parse_number(value, "first_callee_number")
 
 
-def _check_text(instance: object, attribute: Attribute[str], value: str) -> None:
+def _second_number(value: str) -> str:
+    return parse_number(value, "second_callee_number")
+
+
+def _masked(value: str | None) -> str:
+    return repr(value and mask_number(value))
+
+
+def _check_text(_instance: object, attribute: Attribute[str], value: str) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{attribute.name}: a str is needed, not {type(value).__name__}")
     if not value or value.isspace():
@@ -43,7 +51,7 @@ def _check_name(instance: object, attribute: Attribute[str], value: str) -> None
         )
 
 
-def _check_duration(instance: object, attribute: Attribute[int], value: int) -> None:
+def _check_duration(_instance: object, _attribute: Attribute[int], value: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"duration: whole minutes (an int) are needed, not {type(value).__name__}")
     if value < 1:
@@ -51,7 +59,7 @@ def _check_duration(instance: object, attribute: Attribute[int], value: int) -> 
 
 
 def _check_time(
-    instance: object, attribute: Attribute[datetime | None], value: datetime | None
+    _instance: object, _attribute: Attribute[datetime | None], value: datetime | None
 ) -> None:
     if value is None:
         return
@@ -87,19 +95,15 @@ class BridgeRequest:
     """
 
     call_flow_id: str = field(validator=_check_text)
-    first_callee_number: str = field(
-        converter=Converter(_number, takes_field=True), repr=lambda value: repr(mask_number(value))
-    )
+    first_callee_number: str = field(converter=_first_number, repr=_masked)
     first_callee_name: str = field(validator=_check_name)
-    second_callee_number: str = field(
-        converter=Converter(_number, takes_field=True), repr=lambda value: repr(mask_number(value))
-    )
+    second_callee_number: str = field(converter=_second_number, repr=_masked)
     second_callee_name: str = field(validator=_check_name)
     duration: int = field(validator=_check_duration)
     call_time: datetime | None = field(default=None, validator=_check_time)
 
     @second_callee_number.validator
-    def _check_callees_differ(self, attribute: Attribute[str], value: str) -> None:
+    def _check_callees_differ(self, _attribute: Attribute[str], value: str) -> None:
         if value == self.first_callee_number:
             raise ValueError("second_callee_number: is the same as first_callee_number")
 
@@ -185,10 +189,6 @@ _LEG_WORDS: Mapping[str, str] = {
     "user_busy/rejected_by_user": "busy",
     "rejected_by_user": "busy",
 }
-
-
-def _masked(value: str | None) -> str:
-    return repr(value and mask_number(value))
 
 
 @pydantic_aware

@@ -237,9 +237,7 @@ class Pipeline:
             self._budget.earn()
             return ending.result
         word = verdict(run.message.operation.name, ending, self._policy.creates)
-        if word is Verdict.DONE or (
-            word is Verdict.DONE_IF_SENT_BEFORE and run.may_have_acted
-        ):
+        if word is Verdict.DONE or (word is Verdict.DONE_IF_SENT_BEFORE and run.may_have_acted):
             return None
         assert ending.error is not None  # noqa: S101 - only a success has none
         if run.is_create and (word is Verdict.IN_DOUBT or run.is_doubtful):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -255,33 +256,37 @@ def _make_converter(zone: ZoneInfo) -> Converter:
     from cattrs import Converter  # noqa: PLC0415
     from cattrs.gen import make_dict_structure_fn, override  # noqa: PLC0415
 
+    def time(value: object) -> datetime | None:
+        return parse_wall_time(value, zone)
+
+    fields: Mapping[str, Callable[[Any], object]] = {
+        "scheduled_date_time": time,
+        "actual_date_time": time,
+        "call_duration": parse_duration,
+        "caller_id": _read_text,
+        "first_recipient_name": _read_text,
+        "first_recipient_number": _read_text,
+        "first_recipient_status": _read_leg_state,
+        "second_recipient_name": _read_text,
+        "second_recipient_number": _read_text,
+        "second_recipient_status": _read_leg_state,
+        "call_status": _read_call_state,
+        "call_id": _read_text,
+        "raw": dict,
+    }
+    overrides: dict[str, Any] = {
+        name: override(rename=_camel_case(name), struct_hook=_hook(read))
+        for name, read in fields.items()
+    }
     converter = Converter()
-    hooks: Mapping[Any, Callable[[Any], Any]] = {
-        _field_type("scheduled_date_time"): lambda value: parse_wall_time(value, zone),
-        _field_type("call_duration"): parse_duration,
-        _field_type("caller_id"): _read_text,
-        _field_type("call_status"): lambda value: _read_state(CallState, value),
-        _field_type("first_recipient_status"): lambda value: _read_state(LegState, value),
-        _field_type("raw"): lambda value: value,
-    }
-    for kind, read in hooks.items():
-        converter.register_structure_hook_func(
-            lambda wanted, kind=kind: wanted == kind, lambda value, _, read=read: read(value)
-        )
-    renames = {
-        name: override(rename=_camel_case(name)) for name in CallStatus.__annotations__
-    }
     converter.register_structure_hook(
-        CallStatus, make_dict_structure_fn(CallStatus, converter, **renames)
+        CallStatus, make_dict_structure_fn(CallStatus, converter, **overrides)
     )
     return converter
 
 
-def _field_type(name: str) -> Any:
-    import attrs  # noqa: PLC0415
-
-    attrs.resolve_types(CallStatus)
-    return getattr(attrs.fields(CallStatus), name).type
+def _hook(read: Callable[[Any], object]) -> Callable[[Any, Any], object]:
+    return lambda value, _type: read(value)
 
 
 def _camel_case(name: str) -> str:
@@ -295,5 +300,9 @@ def _read_text(value: object) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _read_state(kind: type[Any], value: object) -> Any:
-    return kind(value) if isinstance(value, str) and value.strip() else None
+def _read_call_state(value: object) -> CallState | None:
+    return CallState(value) if isinstance(value, str) and value.strip() else None
+
+
+def _read_leg_state(value: object) -> LegState | None:
+    return LegState(value) if isinstance(value, str) and value.strip() else None

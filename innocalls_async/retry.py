@@ -166,8 +166,7 @@ class RetryPolicy:
                 raise ValueError(f"{name}: 0 or more finite seconds are needed, not {value}")
         if self.creates not in {"documented", "never_twice", "always"}:
             raise ValueError(
-                "creates: 'documented', 'never_twice' or 'always' is needed, "
-                f"not {self.creates!r}"
+                f"creates: 'documented', 'never_twice' or 'always' is needed, not {self.creates!r}"
             )
 
     def retrying(

@@ -8,7 +8,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 __all__ = ["load_zone", "parse_duration", "parse_wall_time", "wall_time"]
 
-_DURATION = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(second|sec|minute|min|hour|hr)?s?\.?\s*", re.I)
+_DURATION = re.compile(
+    r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(second|sec|minute|min|hour|hr)?s?\.?\s*", re.IGNORECASE
+)
 _UNIT_SECONDS = {"second": 1, "sec": 1, "minute": 60, "min": 60, "hour": 3600, "hr": 3600}
 
 

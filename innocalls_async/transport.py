@@ -80,7 +80,9 @@ class Exchanger(Protocol):
     async def aclose(self) -> None: ...
 
 
-def fast_transport(max_connections: int = 100, *, verify: ssl.SSLContext | None = None) -> FastTransport:
+def fast_transport(
+    max_connections: int = 100, *, verify: ssl.SSLContext | None = None
+) -> FastTransport:
     """An httpx transport several times as fast as httpx's own: HTTP/1.1, TLS and plain, asyncio.
 
     Needs the extra `fast` (ImportError says so). Proxies are refused; on trio its first use is a
@@ -115,9 +117,7 @@ class ClientExchanger:
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         # Its own auth and redirects would carry the token where it must not go.
-        return await self._client.send(
-            request, stream=True, auth=None, follow_redirects=False
-        )
+        return await self._client.send(request, stream=True, auth=None, follow_redirects=False)
 
     async def aclose(self) -> None:
         """Nothing: the client is the caller's."""
@@ -199,16 +199,14 @@ class _Evidence:
     attempt: Attempt
     sending: bool = False
 
-    async def __call__(self, step: str, info: Any) -> None:
+    async def __call__(self, step: str, _info: Any) -> None:
         if step.endswith("send_request_headers.started"):
             self.sending = self.attempt.sent = True
         elif step == "connection.connect_tcp.started" and not self.sending:
             self.attempt.sent = False
 
 
-def _request(
-    origin: str, message: Message, attempt: Attempt, evidence: _Evidence
-) -> httpx.Request:
+def _request(origin: str, message: Message, attempt: Attempt, evidence: _Evidence) -> httpx.Request:
     seconds = attempt.timeout
     return httpx.Request(
         message.operation.method,
@@ -254,5 +252,11 @@ def _mask_record(record: logging.LogRecord) -> bool:
     return True
 
 
-for _name in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy"):
+for _name in (
+    "httpx",
+    "httpcore.connection",
+    "httpcore.http11",
+    "httpcore.http2",
+    "httpcore.proxy",
+):
     logging.getLogger(_name).addFilter(_mask_record)
