@@ -33,6 +33,10 @@ Rank: TypeAlias = tuple[int, int]  # priority (the lower goes first), then the o
 # refused probe doubles them.
 UNSTATED_PAUSE: Final = 1.0
 LEAST_PAUSE: Final = 0.05
+# Seconds between a grant and its use that are not worth telling the limiter of, and the most
+# that a request is believed to have queued in front of the service.
+UNNOTICED: Final = 0.001
+LONGEST_QUEUE: Final = 0.05
 
 
 @define(eq=False)
@@ -64,6 +68,10 @@ class Admission:
     ) -> None:
         self._free = places
         self._limiter = limiter
+        self._slow_down: Callable[[], None] | None = getattr(limiter, "slow_down", None)
+        self._postpone: Callable[[float, float], None] | None
+        self._postpone = getattr(limiter, "postpone", None)
+        self._fastest = math.inf  # seconds from a first byte to its whole answer
         self._longest_pause = longest_pause
         self._clock = clock
         self._sleep = sleep
@@ -100,6 +108,25 @@ class Admission:
         if self._place_freed is not None:
             self._place_freed.set()
 
+    def sending(self, granted_at: float) -> float:
+        """The attempt granted at `granted_at` leaves only now, for example because a connection
+        had to be made. Returns the moment from which its grant counts."""
+        return self._count_from(granted_at, self._clock())
+
+    def answered(self, granted_at: float) -> None:
+        """Its answer is there. The service counted it at the latest when it would have had to,
+        to answer as fast as it ever did; so much of its delay is held against the limit, up to
+        a small part of a second, lest a slow service slow us down for nothing."""
+        took = self._clock() - granted_at
+        self._fastest = min(self._fastest, took)
+        self._count_from(granted_at, granted_at + min(took - self._fastest, LONGEST_QUEUE))
+
+    def _count_from(self, granted_at: float, used_at: float) -> float:
+        if self._postpone is None or used_at - granted_at < UNNOTICED:
+            return granted_at
+        self._postpone(granted_at, used_at)
+        return used_at
+
     def limited(self, rank: Rank, began: float, seconds: float | None) -> float:
         """The attempt of `rank`, begun at `began`, was answered 429: pause everyone for
         `seconds`, and slow the limiter down. Returns how long the pause is."""
@@ -108,7 +135,8 @@ class Admission:
         elif began > self._paused_at:
             # Attempts that were under way when the pause began prove nothing new.
             self._refused_probes = 0
-            self._slow_down()
+            if self._slow_down is not None:
+                self._slow_down()
         growth = 2.0 ** min(self._refused_probes, 10)
         pause = UNSTATED_PAUSE * growth if seconds is None else max(seconds, LEAST_PAUSE * growth)
         pause = min(pause, self._longest_pause)
@@ -174,8 +202,3 @@ class Admission:
                 self._place_freed = anyio.Event()
                 await self._place_freed.wait()
                 self._place_freed = None
-
-    def _slow_down(self) -> None:
-        slow_down = getattr(self._limiter, "slow_down", None)
-        if slow_down is not None:
-            slow_down()

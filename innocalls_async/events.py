@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 LOGGER: Final = logging.getLogger("innocalls_async")
+LOGGER.addHandler(logging.NullHandler())  # silent until the application configures logging
 
 OutcomeWord: TypeAlias = Literal["done", "refused", "in_doubt", "cancelled"]
 

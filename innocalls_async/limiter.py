@@ -14,6 +14,7 @@ recorded nothing.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -25,15 +26,16 @@ __all__ = ["RateLimiter", "TokenBucket"]
 
 # What a refused rate is cut to, and the share of the configured rate that comes back a second.
 SLOWER: Final = 0.7
-RECOVERY_PER_SECOND: Final = 0.01
+RECOVERY_PER_SECOND: Final = 0.02
 _SLOWEST: Final = 0.01
 
 
 @runtime_checkable
 class RateLimiter(Protocol):
     """What the client asks before each attempt; implement it to share a limit, for example
-    between processes. A limiter that also has `slow_down()`, as `TokenBucket` does, is told each
-    time the service says that it was too fast."""
+    between processes. A limiter may also have, as `TokenBucket` does, `slow_down()`, which is
+    called when the service says that it was too fast, and `postpone(granted_at, used_at)`, which
+    is called when an attempt reached the service noticeably later than its grant."""
 
     async def acquire(self) -> None:
         """Return once one more attempt may go. A cancelled call must spend nothing."""
@@ -83,11 +85,19 @@ class TokenBucket:
 
     def slow_down(self) -> None:
         """The service said that it was too fast: go on at 0.7 of the present rate, and recover
-        toward the configured one by a hundredth of it a second."""
+        toward the configured one by a fiftieth of it a second."""
         now = self._clock()
         self._factor = max(_SLOWEST, self._current_factor(now) * SLOWER)
         self._slowed_at = now
         self._tokens = min(self._tokens, 1.0)
+
+    def postpone(self, granted_at: float, used_at: float) -> None:
+        """The grant of `granted_at` counts from `used_at` on, because that is when its request
+        can have reached the service, whose windows are the ones that matter."""
+        index = bisect.bisect_right(self._log, granted_at) - 1
+        if index >= 0:
+            del self._log[index]
+            bisect.insort(self._log, used_at)
 
     @property
     def current_rate(self) -> float:

@@ -25,6 +25,7 @@ class Scheduled:
     call_id: str
 
 
+@pydantic_aware
 @frozen
 class Done(Generic[Result]):
     """What `status_many`, `edit_many` and `delete_many` give for an item that went well."""

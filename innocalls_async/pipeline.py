@@ -171,8 +171,9 @@ class Pipeline:
             self._emit(events.LimiterWaited, run, began - asked)
             self._emit(events.AttemptStarted, run, 0.0)
         try:
-            run.attempt = Attempt(self._timeout)
+            run.attempt = Attempt(self._timeout, began, self._admission.sending)
             ending = await self._exchange(run.message, run.attempt)
+            self._admission.answered(run.attempt.granted_at)
             self._heed(run, ending, began)
         finally:
             self._admission.leave(run.rank)

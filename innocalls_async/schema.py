@@ -9,11 +9,11 @@ __all__ = ["pydantic_aware"]
 Class = TypeVar("Class", bound=type)
 
 
-def _core_schema(cls: type, _source: Any, handler: Any) -> Any:
+def _core_schema(cls: type, source: Any, handler: Any) -> Any:
     # Only pydantic calls this, so only then is it imported.
     from innocalls_async.integrations.pydantic import core_schema  # noqa: PLC0415
 
-    return core_schema(cls, handler)
+    return core_schema(cls, source, handler)
 
 
 def pydantic_aware(cls: Class) -> Class:

@@ -60,10 +60,19 @@ _BEFORE_SENDING = (
 
 @define
 class Attempt:
-    """What is known of one exchange under way. `timeout` is seconds for all of it."""
+    """What is known of one exchange under way. `timeout` is seconds for all of it. When its first
+    byte leaves, `on_sending` is told since when its grant counts, and says from when it does."""
 
     timeout: float
+    granted_at: float = 0.0
+    on_sending: Callable[[float], float] | None = None
     sent: bool = False
+
+    def sending(self) -> None:
+        """The next thing done is the first write of the request."""
+        self.sent = True
+        if self.on_sending is not None:
+            self.granted_at = self.on_sending(self.granted_at)
 
 
 class ExchangeError(Exception):
@@ -201,7 +210,8 @@ class _Evidence:
 
     async def __call__(self, step: str, _info: Any) -> None:
         if step.endswith("send_request_headers.started"):
-            self.sending = self.attempt.sent = True
+            self.sending = True
+            self.attempt.sending()
         elif step == "connection.connect_tcp.started" and not self.sending:
             self.attempt.sent = False
 
