@@ -106,7 +106,7 @@ class AsyncBridgeClient:
             admission=Admission(
                 max_connections,
                 TokenBucket(_DEFAULT_RATE) if isinstance(limiter, _Default) else limiter,
-                longest_pause=math.inf if retry is None else retry.max_retry_after,
+                longest_pause=(retry or RetryPolicy()).max_retry_after,
             ),
             retry=retry,
             timeout=timeout,

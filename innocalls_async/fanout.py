@@ -26,6 +26,7 @@ from anyio.abc import TaskGroup
 from attrs import define, field, frozen
 
 from innocalls_async.errors import InnoCallsError, OutcomeUnknownError
+from innocalls_async.events import LOGGER
 from innocalls_async.outcomes import InDoubt, Refused
 from innocalls_async.pipeline import Pipeline, Run
 from innocalls_async.wire import Message
@@ -98,6 +99,7 @@ class FanOut(AsyncIterator[Out], Generic[Item, Out]):
     def __del__(self) -> None:
         # The event loop may be gone already, and its tasks with it.
         with contextlib.suppress(Exception):
+            self._crew.is_abandoned = True
             self._crew.stop()
 
 
@@ -121,7 +123,9 @@ class _Crew(Generic[Item, Out]):
         self._workers: set[_Worker] = set()
         self._failure: Exception | None = None
         self._is_read = False  # nothing more comes of the input
+        self._is_stopped = False
         self._is_over = False  # no worker is left
+        self.is_abandoned = False  # nobody can read what still comes
         self._host: object = None
         self._news: anyio.Event | None = None
         self._items_read = self._taken = 0
@@ -151,7 +155,7 @@ class _Crew(Generic[Item, Out]):
         raise StopAsyncIteration
 
     def stop(self) -> None:
-        self._is_read = True
+        self._is_read = self._is_stopped = True
         if self._host is None:
             self._is_over = True
         for worker in self._workers:
@@ -161,15 +165,13 @@ class _Crew(Generic[Item, Out]):
                 worker.scope.cancel()
 
     async def finished(self) -> None:
-        for _, taken in self.ready:
-            taken.set()
         while not self._is_over:
             await self._wait()
-            for _, taken in self.ready:
-                taken.set()
 
     async def _wait(self) -> None:
-        self._news = anyio.Event()
+        # Two may wait: a reader, and a task that closes the iterator under it.
+        if self._news is None or self._news.is_set():
+            self._news = anyio.Event()
         await self._news.wait()
 
     def _tell(self) -> None:
@@ -227,8 +229,8 @@ class _Crew(Generic[Item, Out]):
         except OutcomeUnknownError as error:
             assert message.request is not None  # noqa: S101 - only a create is in doubt
             return InDoubt(index, message.request, error)
-        except InnoCallsError as error:
-            return Refused(index, item, error)
+        except Exception as error:
+            return _refused(index, item, worker.run, error)
         return self._succeed(index, item, result)
 
     async def _hand_over(self, worker: _Worker, outcome: Out) -> None:
@@ -236,7 +238,18 @@ class _Crew(Generic[Item, Out]):
         taken = anyio.Event()
         self.ready.append((outcome, taken))
         self._tell()
-        await taken.wait()
+        if self.is_abandoned:
+            LOGGER.warning("an outcome came after its reader had left: %r", outcome)
+        if not self._is_stopped:
+            await taken.wait()
+
+
+def _refused(index: int, item: Any, run: Run, error: Exception) -> Refused | InDoubt:
+    """The outcome of an operation that failed; also of one that a caller's limiter broke."""
+    if isinstance(error, InnoCallsError) or not run.is_in_doubt:
+        return Refused(index, item, error)
+    doubt = OutcomeUnknownError(f"{type(error).__name__}: {error}", request=run.message.request)
+    return InDoubt(index, item, doubt)
 
 
 def _reader(items: Input[Item]) -> Callable[[], Coroutine[Any, Any, Any]]:

@@ -163,10 +163,10 @@ class Pipeline:
     async def _attempt(self, run: Run) -> Ending:
         if self._is_past_deadline(run, self._admission.pause_left):
             raise self._out_of_time(run)
-        run.attempts += 1
         asked = self._clock()
         await self._admission.enter(run.rank)
         began = self._clock()
+        run.attempts += 1
         if self._emitter.is_on:
             self._emit(events.LimiterWaited, run, began - asked)
             self._emit(events.AttemptStarted, run, 0.0)

@@ -14,10 +14,12 @@ transport), only the exceptions that by their definition come before the request
 from __future__ import annotations
 
 import logging
+import math
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import anyio
 import httpx
@@ -46,6 +48,7 @@ MAX_BODY: Final = 1024 * 1024
 # that we drop first can never be closed under a request on its way out.
 IDLE_SECONDS: Final = 4.0
 
+Body = TypeVar("Body", bytes, bytearray)
 _Send: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 # By their definition these come before the first byte of a request.
@@ -122,6 +125,8 @@ class ClientExchanger:
         self._client = client
 
     async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply:
+        if self._client.is_closed:
+            raise ExchangeError("the http_client is closed")
         return await _exchange(self._send, origin, message, attempt)
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
@@ -142,12 +147,12 @@ class Pool:
     """
 
     def __init__(self) -> None:
-        self._free: list[httpx.AsyncHTTPTransport] = []
+        self._free: deque[tuple[float, httpx.AsyncHTTPTransport]] = deque()  # the oldest first
         self._context: ssl.SSLContext | None = None
         self._closed = False
 
     async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply:
-        transport = self._free.pop() if self._free else self._open()
+        transport = self._free.pop()[1] if self._free else self._open()
         try:
             reply = await _exchange(transport.handle_async_request, origin, message, attempt)
         except BaseException:
@@ -155,11 +160,15 @@ class Pool:
             with anyio.CancelScope(shield=True):
                 await transport.aclose()
             raise
-        if self._closed:
-            await transport.aclose()
-        else:
-            self._free.append(transport)
+        now = anyio.current_time()
+        self._free.append((now, transport))
+        await self._close_idle(math.inf if self._closed else now - IDLE_SECONDS)
         return reply
+
+    async def _close_idle(self, since: float) -> None:
+        while self._free and self._free[0][0] < since:
+            _, transport = self._free.popleft()
+            await transport.aclose()
 
     def _open(self) -> httpx.AsyncHTTPTransport:
         if self._context is None:
@@ -172,8 +181,7 @@ class Pool:
 
     async def aclose(self) -> None:
         self._closed = True
-        while self._free:
-            await self._free.pop().aclose()
+        await self._close_idle(math.inf)
 
 
 async def _exchange(send: _Send, origin: str, message: Message, attempt: Attempt) -> Reply:
@@ -236,14 +244,20 @@ async def _read(response: httpx.Response) -> Reply:
         name.decode("latin-1").lower(): value.decode("latin-1")
         for name, value in response.headers.raw
     }
-    chunks, size = [], 0
+    if response.is_stream_consumed:  # a caller's hook has read it
+        return Reply(response.status_code, headers, _capped(response.content))
+    body = bytearray()
     # The raw stream: nothing is decompressed.
     async for chunk in response.stream:  # type: ignore[union-attr]
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise ExchangeError(f"the reply is larger than {MAX_BODY} bytes")
-        chunks.append(chunk)
-    return Reply(response.status_code, headers, b"".join(chunks))
+        body += chunk
+        _capped(body)
+    return Reply(response.status_code, headers, bytes(body))
+
+
+def _capped(body: Body) -> Body:
+    if len(body) > MAX_BODY:
+        raise ExchangeError(f"the reply is larger than {MAX_BODY} bytes")
+    return body
 
 
 def _reason(error: Exception, message: Message) -> str:
