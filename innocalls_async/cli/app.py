@@ -26,7 +26,7 @@ app.command()(sandbox.sandbox)
 app.command()(demo.demo)
 
 
-def _print_version(wanted: bool) -> None:  # noqa: FBT001 - what typer calls
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"innocalls-async {innocalls_async.__version__}")
         raise typer.Exit
@@ -36,7 +36,9 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - what typer calls
 def _main(
     _version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and exit."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it and exit."
+        ),
     ] = False,
 ) -> None:
     """The token is read from INNOCALLS_TOKEN, or asked for."""

@@ -39,6 +39,7 @@ Zone = Annotated[str, typer.Option(help="The account's time zone.")]
     "--second +201198765432 --second-name Omar --duration 5"
 )
 def create(
+    *,
     flow: Flow,
     first: First,
     first_name: FirstName,
@@ -51,23 +52,32 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Put a call on the service's books and print its id."""
-    request = _request(flow, first, first_name, second, second_name, duration, at, timezone)
+    request = _request(
+        flow=flow,
+        first=first,
+        first_name=first_name,
+        second=second,
+        second_name=second_name,
+        duration=duration,
+        at=at,
+        timezone=timezone,
+    )
     call = _with_client(base_url, timezone, lambda client: client.bridge(request))
-    _tell(as_json, {"call_id": call.call_id}, f"Scheduled: {call.call_id}")
+    _tell({"call_id": call.call_id}, f"Scheduled: {call.call_id}", as_json=as_json)
 
 
 @app.command(epilog="Example: innocalls call status f2281763 --flow F1")
 def status(
     call_id: CallId,
+    *,
     flow: Flow,
     timezone: Zone = "Africa/Cairo",
     base_url: BaseUrl = None,
     as_json: Json = False,
 ) -> None:
     """Print what the service says of a call now. Numbers are masked."""
-    _tell_status(
-        as_json, _with_client(base_url, timezone, lambda client: client.status(call_id, flow))
-    )
+    answer = _with_client(base_url, timezone, lambda client: client.status(call_id, flow))
+    _tell_status(answer, as_json=as_json)
 
 
 @app.command(
@@ -77,6 +87,7 @@ def status(
 )
 def edit(
     call_id: CallId,
+    *,
     flow: Flow,
     first: First,
     first_name: FirstName,
@@ -89,21 +100,31 @@ def edit(
     as_json: Json = False,
 ) -> None:
     """Replace a scheduled call. Every field is given anew, as the service demands."""
-    request = _request(flow, first, first_name, second, second_name, duration, at, timezone)
+    request = _request(
+        flow=flow,
+        first=first,
+        first_name=first_name,
+        second=second,
+        second_name=second_name,
+        duration=duration,
+        at=at,
+        timezone=timezone,
+    )
     _with_client(base_url, timezone, lambda client: client.edit(call_id, request))
-    _tell(as_json, {"call_id": call_id, "edited": True}, f"Edited: {call_id}")
+    _tell({"call_id": call_id, "edited": True}, f"Edited: {call_id}", as_json=as_json)
 
 
 @app.command(epilog="Example: innocalls call delete f2281763")
 def delete(call_id: CallId, base_url: BaseUrl = None, as_json: Json = False) -> None:
     """Take a call off the books."""
     _with_client(base_url, "Africa/Cairo", lambda client: client.delete(call_id))
-    _tell(as_json, {"call_id": call_id, "deleted": True}, f"Deleted: {call_id}")
+    _tell({"call_id": call_id, "deleted": True}, f"Deleted: {call_id}", as_json=as_json)
 
 
 @app.command(epilog="Example: innocalls call wait f2281763 --flow F1 --timeout 600")
 def wait(
     call_id: CallId,
+    *,
     flow: Flow,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
     interval: Annotated[float, typer.Option(help="Seconds between two polls.")] = 2.0,
@@ -116,10 +137,11 @@ def wait(
     def work(client: AsyncBridgeClient) -> Awaitable[CallStatus]:
         return client.wait(call_id, flow, timeout=timeout, interval=interval)
 
-    _tell_status(as_json, _with_client(base_url, timezone, work))
+    _tell_status(_with_client(base_url, timezone, work), as_json=as_json)
 
 
 def _request(
+    *,
     flow: str,
     first: str,
     first_name: str,
@@ -162,18 +184,18 @@ def _with_client(
     return run(work)
 
 
-def _tell(as_json: bool, facts: dict[str, Any], sentence: str) -> None:
+def _tell(facts: dict[str, Any], sentence: str, *, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
-def _tell_status(as_json: bool, status: CallStatus) -> None:
+def _tell_status(status: CallStatus, *, as_json: bool) -> None:
     facts = attrs.asdict(status, filter=lambda attribute, _: attribute.name != "raw")
     for name, value in facts.items():
         if isinstance(value, str) and (name.endswith("_number") or name == "caller_id"):
             facts[name] = mask_number(value)
     facts["is_final"] = status.is_final
     shown = "\n".join(f"{name:24} {'-' if v is None else v}" for name, v in facts.items())
-    _tell(as_json, facts, shown)
+    _tell(facts, shown, as_json=as_json)

@@ -1,199 +1,41 @@
-"""`innocalls demo`: the main job on a fresh machine, against a sandbox that fails."""
+"""`innocalls demo`: the main jobs on a fresh machine, against a sandbox that fails."""
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Iterator
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
-from attrs import define, field
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from innocalls_async import (
-    AsyncBridgeClient,
-    BridgeRequest,
-    InDoubt,
-    Outcome,
-    Refused,
-    RetryPolicy,
-    Scheduled,
-    TokenBucket,
-)
-from innocalls_async.cli.common import Exit, Json, console, print_json, run
-from innocalls_async.events import Event, LimiterWaited, RetryPlanned
-from innocalls_async.sandbox import Sandbox
-from innocalls_async.transport import fast_transport
+from innocalls_async.cli.common import Exit, Json, console, print_json
 
 __all__ = ["demo"]
 
-RATE: Final = 500
-# One request in twenty meets a fault. In the last three the call is on the books and its answer
-# is lost, so nobody but the sandbox can tell.
-FAULTS: Final = {
-    "500": 0.015,
-    "503": 0.02,
-    "drop-before": 0.005,
-    "drop": 0.004,
-    "cut": 0.003,
-    "502-after": 0.003,
-}
-
-
-@define
-class Tally:
-    """What our side knows: outcomes, and what the events told."""
-
-    outcomes: Counter[str] = field(factory=Counter)
-    retried: int = 0
-    waited: int = 0
-    seconds: float = 0.0
-    in_doubt: list[BridgeRequest] = field(factory=list)
-
-    def hear(self, event: Event) -> None:
-        """An event of the client."""
-        self.retried += isinstance(event, RetryPlanned)
-        self.waited += isinstance(event, LimiterWaited) and event.seconds > 0.001
-
-    def count(self, outcome: Outcome) -> None:
-        """An outcome of the fan-out."""
-        match outcome:
-            case Scheduled():
-                self.outcomes["scheduled"] += 1
-            case Refused():
-                self.outcomes["refused"] += 1
-            case InDoubt():
-                self.outcomes["in doubt"] += 1
-                self.in_doubt.append(outcome.request)
-
 
 def demo(
-    calls: Annotated[int, typer.Option(min=1, max=1_000_000, help="Calls to schedule.")] = 5_000,
+    calls: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Calls to schedule in the fan-out.")
+    ] = 5_000,
     as_json: Json = False,
 ) -> None:
-    """Schedule 5,000 calls in a sandbox that takes 500 a second and fails on 5 % of requests.
+    """Schedule thousands of calls in a sandbox that takes 500 a second and fails on 5 % of
+    requests; then run a campaign of 2,000 messy rows, kill it half way, go on, and report.
 
-    Nothing leaves this machine. At the end, what the client says stands beside what the sandbox
-    has on its books. Example: innocalls demo --calls 1000
+    Nothing leaves this machine. What the client says stands beside what the sandbox has on its
+    books. Example: innocalls demo --calls 1000
     """
-    sandbox = Sandbox(rate=RATE, faults=FAULTS)
-    tally = Tally()
-    run(lambda: _schedule(sandbox, calls, tally))
-    account = _account(sandbox, calls, tally)
+    # The sandbox's server takes longer to import than all the rest of the command line.
+    from innocalls_async.cli.demo_campaign import print_campaign, run_campaign  # noqa: PLC0415
+    from innocalls_async.cli.demo_fanout import print_fanout, run_fanout  # noqa: PLC0415
+
+    fanout = run_fanout(calls)
+    if not as_json:
+        print_fanout(fanout)
+        console.print()
+    campaign = run_campaign(is_quiet=as_json)
     if as_json:
-        print_json(account)
+        print_json({"fanout": fanout, "campaign": campaign})
     else:
-        _print_account(account)
-    if account["dialled_twice"] or account["contradicted"]:
+        print_campaign(campaign)
+    if any(account["dialled_twice"] or account["contradicted"] for account in (fanout, campaign)):
+        console.print("The two accounts do not agree: that is a bug; please report it.")
         raise typer.Exit(Exit.REFUSED)
-
-
-async def _schedule(sandbox: Sandbox, calls: int, tally: Tally) -> None:
-    async with (
-        sandbox.serve() as base_url,
-        AsyncBridgeClient(
-            "demo-token",
-            base_url=base_url,
-            limiter=TokenBucket(RATE, burst=RATE // 10),
-            retry=RetryPolicy(initial=0.2),
-            transport=fast_transport(),
-            on_event=tally.hear,
-        ) as client,
-    ):
-        began = time.monotonic()
-        with _Watcher(calls) as watcher:
-            async for outcome in client.bridge_many(_requests(calls)):
-                tally.count(outcome)
-                watcher.show(tally)
-        tally.seconds = time.monotonic() - began
-
-
-def _requests(calls: int) -> Iterator[BridgeRequest]:
-    for index in range(calls):
-        yield BridgeRequest(
-            call_flow_id="5f0a7c2e9b1d4c3a8e6f0b2d",
-            first_callee_number=f"+20 10 {index:08d}",
-            first_callee_name=f"Agent {index % 40}",
-            second_callee_number=f"+20 12 {index:08d}",
-            second_callee_name=f"Customer {index}",
-            duration=5,
-        )
-
-
-class _Watcher:
-    """A live bar on a terminal, a line every two seconds elsewhere."""
-
-    def __init__(self, calls: int) -> None:
-        self._calls = calls
-        self._shown_at = time.monotonic()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("Scheduling", total=calls)
-
-    def __enter__(self) -> _Watcher:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, tally: Tally) -> None:
-        done = tally.outcomes.total()
-        text = f"retried {tally.retried}, in doubt {len(tally.in_doubt)}"
-        self._bar.update(self._task, completed=done, description=f"Scheduling ({text})")
-        if not console.is_terminal and time.monotonic() - self._shown_at > 2:
-            self._shown_at = time.monotonic()
-            console.print(f"{done} of {self._calls} calls, {text}", highlight=False)
-
-
-def _account(sandbox: Sandbox, calls: int, tally: Tally) -> dict[str, float | int]:
-    books = sandbox.account.by_pair
-    doubted = [(r.first_callee_number, r.second_callee_number) for r in tally.in_doubt]
-    doubted_on_books = sum(books[pair] for pair in doubted)
-    on_books = sandbox.account.created
-    return {
-        "calls": calls,
-        "scheduled": tally.outcomes["scheduled"],
-        "refused": tally.outcomes["refused"],
-        "in_doubt": len(doubted),
-        "in_doubt_on_books": doubted_on_books,
-        "on_books": on_books,
-        "contradicted": abs(on_books - doubted_on_books - tally.outcomes["scheduled"]),
-        "dialled_twice": len(sandbox.account.dialled_twice),
-        "retried": tally.retried,
-        "waited": tally.waited,
-        "rejected_by_limit": sandbox.account.rejected,
-        "seconds": round(tally.seconds, 2),
-        "calls_a_second": round(calls / tally.seconds, 1),
-        "limit_a_second": RATE,
-    }
-
-
-def _print_account(account: dict[str, float | int]) -> None:
-    table = Table(title="The account")
-    table.add_column("")
-    table.add_column("the client says", justify="right")
-    table.add_column("the sandbox's books say", justify="right")
-    on_books = account["on_books"] - account["in_doubt_on_books"]
-    table.add_row("scheduled", str(account["scheduled"]), str(on_books))
-    table.add_row("in doubt", str(account["in_doubt"]), f"{account['in_doubt_on_books']} came about")
-    table.add_row("refused", str(account["refused"]), "-")
-    table.add_row("dialled twice", "0 allowed", str(account["dialled_twice"]))
-    table.add_row("over the limit (429)", "0 expected", str(account["rejected_by_limit"]))
-    table.add_row("attempts retried", str(account["retried"]), "-")
-    table.add_row("waited for their turn", str(account["waited"]), "-")
-    table.add_row("calls a second", str(account["calls_a_second"]), f"limit {account['limit_a_second']}")
-    console.print(table)
-    console.print(
-        f"{account['calls']} calls in {account['seconds']} s. In doubt means: the answer was lost, "
-        "and nothing was sent again, so nobody was dialled twice.",
-        highlight=False,
-    )

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from innocalls_async.cli.common import console, fail
-from innocalls_async.sandbox import FAULTS, Sandbox, parse_faults
 
 __all__ = ["sandbox"]
 
@@ -22,12 +21,16 @@ class Profile(StrEnum):
 
 
 def sandbox(
+    *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.")] = 8080,
     rate: Annotated[int | None, typer.Option(help="Requests a second that it takes.")] = None,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help=f"NAME=PROBABILITY, again for more. Names: {', '.join(sorted(FAULTS))}."),
+        typer.Option(
+            help="NAME=PROBABILITY, again for more: 503, drop, stall, cut, ...; a wrong NAME lists "
+            "them all."
+        ),
     ] = None,
     profile: Annotated[Profile, typer.Option(help="How errors are worded.")] = Profile.SEED,
     speed: Annotated[float, typer.Option(help="How fast the calls' clock runs.")] = 1.0,
@@ -37,6 +40,9 @@ def sandbox(
 
     Example: innocalls sandbox --port 8080 --rate 50 --fault 503=0.05 --fault drop=0.01
     """
+    # The server takes longer to import than all the rest of the command line.
+    from innocalls_async.sandbox import Sandbox, parse_faults  # noqa: PLC0415
+
     try:
         service = Sandbox(
             profile=profile.value,
@@ -51,5 +57,5 @@ def sandbox(
 
 
 def _announce(base_url: str) -> None:
-    console.print(f"The sandbox listens. In another terminal:\n\n  export INNOCALLS_TOKEN=any")
+    console.print("The sandbox listens. In another terminal:\n\n  export INNOCALLS_TOKEN=any")
     console.print(f"  export INNOCALLS_BASE_URL={base_url}\n", highlight=False, soft_wrap=True)

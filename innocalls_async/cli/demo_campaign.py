@@ -1,0 +1,145 @@
+"""The demo's second half: a campaign that is killed half way."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, Final
+
+from rich.table import Table
+
+from innocalls_async.cli.common import console, fail, run
+from innocalls_async.cli.demo_fanout import FAULTS
+from innocalls_async.sandbox import Sandbox
+
+__all__ = ["print_campaign", "run_campaign"]
+
+RATE: Final = 400
+# A call of seven minutes is over in a second.
+SPEED: Final = 600.0
+_DONE: Final = frozenset({0, 3, 4})  # all scheduled, some refused, some in doubt
+
+
+def run_campaign(*, is_quiet: bool) -> dict[str, Any]:
+    """Run the shipped list through the command line, with a SIGKILL half way; the account."""
+    sandbox = Sandbox(rate=RATE, faults=FAULTS, speed=SPEED)
+    folder = Path(tempfile.mkdtemp(prefix="innocalls-demo-"))
+    with as_file(files("innocalls_async.cli") / "demo_calls.csv") as calls:
+
+        async def work() -> None:
+            async with sandbox.serve() as base_url:
+                _Commands(folder, calls, base_url, is_quiet=is_quiet).run_all(sandbox)
+
+        run(work)
+    return _account(sandbox, folder)
+
+
+class _Commands:
+    """The commands that a person would type, one after the other."""
+
+    def __init__(self, folder: Path, calls: Path, base_url: str, *, is_quiet: bool) -> None:
+        self._ledger = folder / "run.db"
+        self._calls = calls
+        self._is_quiet = is_quiet
+        self._environment = {
+            **os.environ,
+            "INNOCALLS_TOKEN": "demo-token",
+            "INNOCALLS_BASE_URL": base_url,
+        }
+
+    def run_all(self, sandbox: Sandbox) -> None:
+        command = ["run", str(self._calls), "--ledger", str(self._ledger)]
+        command += ["--rate", f"{RATE}/s", "--concurrency", "50", "--fast"]
+        self._kill_half_way(command, sandbox)
+        self._say("Killed half way (SIGKILL). The same command again:")
+        self._finish(command)
+        self._finish(["watch", str(self._ledger), "--rate", f"{RATE}/s", "--timeout", "60"])
+        self._finish(["report", str(self._ledger), "--html", str(self._page)])
+        self._finish(["export", str(self._ledger), "--output", str(self._export)])
+
+    @property
+    def _page(self) -> Path:
+        return self._ledger.with_name("report.html")
+
+    @property
+    def _export(self) -> Path:
+        return self._ledger.with_name("account.csv")
+
+    def _kill_half_way(self, command: list[str], sandbox: Sandbox) -> None:
+        with self._start(command) as process:
+            while sandbox.account.created < 1000 and process.poll() is None:
+                time.sleep(0.02)
+            process.kill()
+
+    def _finish(self, command: list[str]) -> None:
+        with self._start(command) as process:
+            code = process.wait()
+        if code not in _DONE:
+            fail(f"the demo's `innocalls campaign {command[0]}` ended with exit code {code}")
+
+    def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
+        self._say(f"$ innocalls campaign {' '.join(command)}")
+        return subprocess.Popen(
+            [sys.executable, "-m", "innocalls_async", "campaign", *command],
+            env=self._environment,
+            stdout=subprocess.DEVNULL if self._is_quiet else None,
+        )
+
+    def _say(self, text: str) -> None:
+        if not self._is_quiet:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _account(sandbox: Sandbox, folder: Path) -> dict[str, Any]:
+    """What the ledger says, beside the sandbox's books."""
+    books = sandbox.account.by_pair
+    states: Counter[str] = Counter()
+    contradicted = doubted_on_books = 0
+    with (folder / "account.csv").open(encoding="utf-8-sig", newline="") as file:
+        for row in csv.DictReader(file):
+            state = row["state"]
+            states[state] += 1
+            on_books = books[row["first_callee_number"], row["second_callee_number"]]
+            if state == "in_doubt":
+                doubted_on_books += on_books
+            else:
+                contradicted += on_books != (state == "scheduled")
+    return {
+        "rows": states.total(),
+        **{state: states[state] for state in ("scheduled", "refused", "in_doubt", "pending")},
+        "in_doubt_on_books": doubted_on_books,
+        "on_books": sandbox.account.created,
+        "contradicted": contradicted,
+        "dialled_twice": len(sandbox.account.dialled_twice),
+        "files": str(folder),
+    }
+
+
+def print_campaign(account: Mapping[str, Any]) -> None:
+    """Both sides of the account, side by side."""
+    table = Table(title="The campaign, killed once")
+    table.add_column("")
+    table.add_column("the ledger says", justify="right")
+    table.add_column("the sandbox's books say", justify="right")
+    on_books = account["on_books"] - account["in_doubt_on_books"]
+    table.add_row("scheduled", str(account["scheduled"]), str(on_books))
+    doubts = f"{account['in_doubt_on_books']} came about"
+    table.add_row("in doubt", str(account["in_doubt"]), doubts)
+    table.add_row("refused", str(account["refused"]), "-")
+    table.add_row("never sent", str(account["pending"]), "-")
+    table.add_row("dialled twice", "0 allowed", str(account["dialled_twice"]))
+    console.print(table)
+    console.print(
+        f"Ledger, account and report: {account['files']}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
