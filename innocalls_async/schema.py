@@ -1,12 +1,33 @@
-"""The hook by which pydantic, where it is installed, finds the schema of our models."""
+"""The hooks by which pydantic and FastAPI, where they are installed, understand our models."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, TypeVar
+
+import attrs
 
 __all__ = ["pydantic_aware"]
 
 Class = TypeVar("Class", bound=type)
+
+
+def pydantic_aware(cls: Class) -> Class:
+    """Let an attrs class be a field of a pydantic model, and a FastAPI body or response type."""
+    cls.__get_pydantic_core_schema__ = classmethod(_core_schema)  # type: ignore[attr-defined]
+    # FastAPI takes only models, mappings and dataclasses for a body, and whatever else has a
+    # schema for a query parameter.
+    cls.__dataclass_fields__ = _DataclassFields()  # type: ignore[attr-defined]
+    return cls
+
+
+class _DataclassFields:
+    """What makes a class a dataclass in FastAPI's eyes, made when it is looked at."""
+
+    def __get__(self, instance: object, owner: type) -> dict[str, dataclasses.Field[Any]]:
+        fields = _dataclass_fields(owner)
+        owner.__dataclass_fields__ = fields  # type: ignore[attr-defined]
+        return fields
 
 
 def _core_schema(cls: type, source: Any, handler: Any) -> Any:
@@ -16,7 +37,16 @@ def _core_schema(cls: type, source: Any, handler: Any) -> Any:
     return core_schema(cls, source, handler)
 
 
-def pydantic_aware(cls: Class) -> Class:
-    """Let `cls` be a field of a pydantic model, and so a FastAPI body or response type."""
-    cls.__get_pydantic_core_schema__ = classmethod(_core_schema)  # type: ignore[attr-defined]
-    return cls
+def _dataclass_fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    fields = [(a.name, a.type or Any, _dataclass_field(a)) for a in attrs.fields(cls)]
+    twin = dataclasses.make_dataclass(cls.__name__, fields, init=False, repr=False, eq=False)
+    return {field.name: field for field in dataclasses.fields(twin)}
+
+
+def _dataclass_field(attribute: attrs.Attribute[Any]) -> Any:
+    default: Any = attribute.default
+    if default is attrs.NOTHING:
+        return dataclasses.field()
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        return dataclasses.field(default_factory=default.factory)
+    return dataclasses.field(default=default)
