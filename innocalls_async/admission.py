@@ -23,6 +23,7 @@ from typing import Final, TypeAlias
 import anyio
 from attrs import define
 
+from innocalls_async.clock import current_time
 from innocalls_async.limiter import RateLimiter
 
 __all__ = ["Admission", "Rank"]
@@ -46,12 +47,9 @@ class _Waiter:
     admitted: bool = False
     gone: bool = False
 
-    def __lt__(self, other: _Waiter) -> bool:
-        return self.rank < other.rank
-
     def wake(self) -> None:
-        if self.woken is not None:
-            self.woken.set()
+        assert self.woken is not None  # noqa: S101 - only who leads from the start has none
+        self.woken.set()
 
 
 class Admission:
@@ -63,7 +61,7 @@ class Admission:
         limiter: RateLimiter | None,
         *,
         longest_pause: float = math.inf,
-        clock: Callable[[], float] = anyio.current_time,
+        clock: Callable[[], float] = current_time,
         sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
     ) -> None:
         self._free = places
@@ -75,7 +73,7 @@ class Admission:
         self._longest_pause = longest_pause
         self._clock = clock
         self._sleep = sleep
-        self._line: list[_Waiter] = []
+        self._line: list[tuple[Rank, _Waiter]] = []
         self._leader: _Waiter | None = None
         self._place_freed: anyio.Event | None = None  # while the leader waits for it
         self._paused_at = -math.inf
@@ -87,7 +85,7 @@ class Admission:
     async def enter(self, rank: Rank) -> None:
         """Return with a place and a grant. When it is cancelled, nothing is held."""
         me = _Waiter(rank)
-        heapq.heappush(self._line, me)
+        heapq.heappush(self._line, (rank, me))
         try:
             if self._leader is None:
                 self._leader = me
@@ -111,18 +109,21 @@ class Admission:
     def sending(self, granted_at: float) -> float:
         """The attempt granted at `granted_at` leaves only now, for example because a connection
         had to be made. Returns the moment from which its grant counts."""
-        return self._count_from(granted_at, self._clock())
+        now = self._clock()
+        return granted_at if now - granted_at < UNNOTICED else self._count_from(granted_at, now)
 
     def answered(self, granted_at: float) -> None:
         """Its answer is there. The service counted it at the latest when it would have had to,
         to answer as fast as it ever did; so much of its delay is held against the limit, up to
-        a small part of a second, lest a slow service slow us down for nothing."""
+        a small part of a second, lest a slow service slow us down for nothing. The bit more is
+        for what even the fastest took: without it, one window in a few runs was exceeded."""
         took = self._clock() - granted_at
         self._fastest = min(self._fastest, took)
-        self._count_from(granted_at, granted_at + min(took - self._fastest, LONGEST_QUEUE))
+        queued = min(took - self._fastest + UNNOTICED, LONGEST_QUEUE)
+        self._count_from(granted_at, granted_at + queued)
 
     def _count_from(self, granted_at: float, used_at: float) -> float:
-        if self._postpone is None or used_at - granted_at < UNNOTICED:
+        if self._postpone is None:
             return granted_at
         self._postpone(granted_at, used_at)
         return used_at
@@ -167,9 +168,9 @@ class Admission:
             first.wake()
 
     def _admit_first(self) -> _Waiter:
-        first = heapq.heappop(self._line)
-        while first.gone:
-            first = heapq.heappop(self._line)
+        first = self._first_in_line()
+        assert first is not None  # noqa: S101 - the leader itself is in line
+        heapq.heappop(self._line)
         first.admitted = True
         self._free -= 1
         if self._probe_due:
@@ -177,11 +178,14 @@ class Admission:
         return first
 
     def _name_leader(self) -> None:
-        while self._line and self._line[0].gone:
-            heapq.heappop(self._line)
-        self._leader = self._line[0] if self._line else None
+        self._leader = self._first_in_line()
         if self._leader is not None:
             self._leader.wake()
+
+    def _first_in_line(self) -> _Waiter | None:
+        while self._line and self._line[0][1].gone:
+            heapq.heappop(self._line)
+        return self._line[0][1] if self._line else None
 
     def _withdraw(self, me: _Waiter) -> None:
         me.gone = True

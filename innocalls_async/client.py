@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import anyio
 
 from innocalls_async.admission import Admission
+from innocalls_async.clock import current_time
 from innocalls_async.errors import DeadlineExceededError, NotFoundError
 from innocalls_async.events import Emitter, Event
 from innocalls_async.fanout import FanOut
@@ -210,12 +211,12 @@ class AsyncBridgeClient:
         if not interval > 0:
             raise ValueError(f"interval: seconds above 0 are needed, not {interval}")
         latest: CallStatus | None = None
-        listed_by = anyio.current_time() + _LISTING_SECONDS
+        listed_by = current_time() + _LISTING_SECONDS
         while True:
             try:
                 status = await self.status(call_id, call_flow_id)
             except NotFoundError:
-                if latest is not None or anyio.current_time() > listed_by:
+                if latest is not None or current_time() > listed_by:
                     raise
             else:
                 if status != latest:

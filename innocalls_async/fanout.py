@@ -119,7 +119,8 @@ class _Crew(Generic[Item, Out]):
         self._pipeline = pipeline
         self._write = write
         self._succeed = succeed
-        self._reading = anyio.Lock(fast_acquire=True)
+        # One of an asynchronous input's items is awaited at a time; a plain iterator never waits.
+        self._turn = anyio.Lock() if isinstance(items, AsyncIterable) else None
         self._workers: set[_Worker] = set()
         self._failure: Exception | None = None
         self._is_read = False  # nothing more comes of the input
@@ -127,7 +128,7 @@ class _Crew(Generic[Item, Out]):
         self._is_over = False  # no worker is left
         self.is_abandoned = False  # nobody can read what still comes
         self._host: object = None
-        self._news: anyio.Event | None = None
+        self._news = anyio.Event()
         self._items_read = self._taken = 0
         self.ready: deque[tuple[Out, anyio.Event]] = deque()
 
@@ -170,13 +171,12 @@ class _Crew(Generic[Item, Out]):
 
     async def _wait(self) -> None:
         # Two may wait: a reader, and a task that closes the iterator under it.
-        if self._news is None or self._news.is_set():
+        if self._news.is_set():
             self._news = anyio.Event()
         await self._news.wait()
 
     def _tell(self) -> None:
-        if self._news is not None:
-            self._news.set()
+        self._news.set()
 
     async def _work(self) -> None:
         try:
@@ -203,20 +203,25 @@ class _Crew(Generic[Item, Out]):
             self._workers.discard(worker)
 
     async def _next(self) -> tuple[int, Item] | None:
-        async with self._reading:
-            if self._is_read:
-                return None
-            try:
-                item = await self._read()
-            except Exception as failure:  # the input's own: it is passed on, after the outcomes
-                self._failure, self._is_read = failure, True
-                return None
-            if item is _END:
-                self._is_read = True
-                return None
-            index = self._items_read
-            self._items_read += 1
-            return index, item
+        if self._turn is None:
+            return await self._read_next()
+        async with self._turn:
+            return await self._read_next()
+
+    async def _read_next(self) -> tuple[int, Item] | None:
+        if self._is_read:
+            return None
+        try:
+            item = await self._read()
+        except Exception as failure:  # the input's own: it is passed on, after the outcomes
+            self._failure, self._is_read = failure, True
+            return None
+        if item is _END:
+            self._is_read = True
+            return None
+        index = self._items_read
+        self._items_read += 1
+        return index, item
 
     async def _carry_out(self, worker: _Worker, index: int, item: Item) -> Any:
         try:
@@ -231,20 +236,29 @@ class _Crew(Generic[Item, Out]):
             return InDoubt(index, message.request, error)
         except Exception as error:
             return _refused(index, item, worker.run, error)
+        except BaseException as stop:
+            # Stopped with nothing on the wire, as `stop` saw it; a byte may have left since.
+            if worker.run.is_in_doubt:
+                self._report(_refused(index, item, worker.run, stop))
+            raise
         return self._succeed(index, item, result)
 
     async def _hand_over(self, worker: _Worker, outcome: Out) -> None:
         worker.run = None
+        taken = self._report(outcome)
+        if not self._is_stopped:
+            await taken.wait()
+
+    def _report(self, outcome: Any) -> anyio.Event:
         taken = anyio.Event()
         self.ready.append((outcome, taken))
         self._tell()
         if self.is_abandoned:
             LOGGER.warning("an outcome came after its reader had left: %r", outcome)
-        if not self._is_stopped:
-            await taken.wait()
+        return taken
 
 
-def _refused(index: int, item: Any, run: Run, error: Exception) -> Refused | InDoubt:
+def _refused(index: int, item: Any, run: Run, error: BaseException) -> Refused | InDoubt:
     """The outcome of an operation that failed; also of one that a caller's limiter broke."""
     if isinstance(error, InnoCallsError) or not run.is_in_doubt:
         return Refused(index, item, error)

@@ -21,6 +21,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, runtime_checkable
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from innocalls_async.clock import current_time
 
 __all__ = ["RateLimiter", "TokenBucket"]
 
@@ -55,7 +58,7 @@ class TokenBucket:
         per: float = 1.0,
         burst: int | None = None,
         *,
-        clock: Callable[[], float] = anyio.current_time,
+        clock: Callable[[], float] = current_time,
         sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
     ) -> None:
         _check_positive("rate", rate)
@@ -79,6 +82,10 @@ class TokenBucket:
 
     async def acquire(self) -> None:
         """Return once one more may go. First come, first granted; cancelled, it spends nothing."""
+        if not self._queue.locked():
+            await checkpoint_if_cancelled()
+            if self._take() <= 0:
+                return
         async with self._queue:
             while (delay := self._take()) > 0:
                 await self._sleep(delay)

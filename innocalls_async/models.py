@@ -74,7 +74,7 @@ def _check_time(
         there_and_back = value.astimezone(UTC).astimezone(value.tzinfo)
     except OverflowError:
         raise ValueError(f"call_time: {value.isoformat()} is out of range") from None
-    if there_and_back.replace(tzinfo=None) != value.replace(tzinfo=None):
+    if there_and_back != value:  # in one zone, only what the clock shows is compared
         raise ValueError(
             f"call_time: {value.isoformat()} does not exist in {value.tzinfo}: "
             "the clocks are put forward over it"

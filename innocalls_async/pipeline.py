@@ -14,10 +14,12 @@ import itertools
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from attrs import define
 
 from innocalls_async import events
 from innocalls_async.admission import Admission, Rank
+from innocalls_async.clock import current_time
 from innocalls_async.errors import (
     APIError,
     DeadlineExceededError,
@@ -64,8 +66,8 @@ class Run:
 
     @property
     def is_on_the_wire(self) -> bool:
-        """Whether an attempt is under way."""
-        return self.attempt is not None
+        """Whether an attempt is under way of which bytes may have left."""
+        return self.attempt is not None and self.attempt.sent
 
     @property
     def is_create(self) -> bool:
@@ -108,7 +110,7 @@ class Pipeline:
         self._deadline = deadline
         self._emitter = emitter
         self._budget = RetryBudget()
-        self._clock = anyio.current_time
+        self._clock = current_time
         self._numbers = itertools.count(1)
 
     def begin(self, message: Message) -> Run:
@@ -136,8 +138,8 @@ class Pipeline:
     async def _within_deadline(self, run: Run) -> Any:
         if self._deadline is None:
             return await self._operate(run)
-        with anyio.move_on_after(self._deadline) as scope:
-            run.deadline = scope.deadline
+        with anyio.move_on_after(self._deadline):
+            run.deadline = self._clock() + self._deadline
             return await self._operate(run)
         raise self._out_of_time(run)
 
@@ -171,6 +173,9 @@ class Pipeline:
             self._emit(events.LimiterWaited, run, began - asked)
             self._emit(events.AttemptStarted, run, 0.0)
         try:
+            # A cancellation that crosses the admission is delivered at the next await, which can
+            # come behind the first bytes: who stopped us would never hear of them.
+            await anyio.lowlevel.checkpoint_if_cancelled()
             run.attempt = Attempt(self._timeout, began, self._admission.sending)
             ending = await self._exchange(run.message, run.attempt)
             self._admission.answered(run.attempt.granted_at)

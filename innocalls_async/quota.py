@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 __all__ = ["quota_pause", "retry_after"]
@@ -71,6 +72,8 @@ def _server_now(headers: Mapping[str, str]) -> float:
 
 def _read_date(text: str) -> float | None:
     try:
-        return parsedate_to_datetime(text).timestamp()
+        date = parsedate_to_datetime(text)
+        # The asctime form (RFC 9110 section 5.6.7) names no zone; it is GMT all the same.
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None

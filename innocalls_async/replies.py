@@ -6,6 +6,7 @@ of a 422 and HTML error pages are how backends of this kind (Laravel) answer in 
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -189,7 +190,7 @@ def _parse(reply: Reply) -> Any:
     if encoding not in {"", "identity"}:
         raise ValueError("it is compressed, which was not asked for")
     try:
-        return json.loads(reply.body.decode("utf-8-sig"), object_pairs_hook=_unique)
+        return _decode(reply.body.removeprefix(codecs.BOM_UTF8).decode())
     except _DuplicateKeyError:
         raise ValueError("a key comes twice in its JSON") from None
     except RecursionError:
@@ -207,6 +208,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(mapping) != len(pairs):
         raise _DuplicateKeyError
     return mapping
+
+
+# Made once: json.loads would make one for every reply.
+_decode = json.JSONDecoder(object_pairs_hook=_unique).decode
 
 
 def is_json(reply: Reply) -> bool:

@@ -88,7 +88,7 @@ class Ending:
     @property
     def may_have_acted(self) -> bool:
         """Whether the service may have carried the request out although it did not say so."""
-        return self.is_doubtful or self.evidence in {Evidence.FAILED, Evidence.UNAVAILABLE}
+        return self.is_doubtful or self.evidence in _FAILED
 
     @property
     def is_doubtful(self) -> bool:
@@ -96,7 +96,9 @@ class Ending:
         return self.evidence in _DOUBTFUL
 
 
-_DOUBTFUL: Final = frozenset({Evidence.GATEWAY, Evidence.LOST, Evidence.UNREADABLE})
+# Tuples: to look for a member in a set costs a call of Enum's own hash each time.
+_FAILED: Final = (Evidence.FAILED, Evidence.UNAVAILABLE)
+_DOUBTFUL: Final = (Evidence.GATEWAY, Evidence.LOST, Evidence.UNREADABLE)
 
 
 def evidence_of(reply: Reply, error: InnoCallsError | None) -> Evidence:

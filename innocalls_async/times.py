@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 __all__ = ["load_zone", "parse_duration", "parse_wall_time", "wall_time"]
 
 _DURATION = re.compile(
-    r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(second|sec|minute|min|hour|hr)?s?\.?\s*", re.IGNORECASE
+    r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(second|sec|minute|min|hour|hr)?s?\.?\s*",
+    re.IGNORECASE | re.ASCII,  # else U+017F counts as an "s", U+0130 as an "i"
 )
 _UNIT_SECONDS = {"second": 1, "sec": 1, "minute": 60, "min": 60, "hour": 3600, "hr": 3600}
 
@@ -30,15 +31,18 @@ def wall_time(moment: datetime, zone: ZoneInfo) -> str:
     """`moment` as the service reads it: `2026-04-23 00:57:00` in `zone`, seconds cut off.
 
     ValueError where the clocks of `zone` are put back over it: that wall time comes twice, and
-    the service could not know which of the two is meant.
+    the service could not know which of the two is meant. Also where it is beyond the year 9999.
     """
-    local = moment.astimezone(zone)
-    if local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset():
+    try:
+        local = moment.astimezone(zone)
+    except OverflowError:
+        raise ValueError(f"call_time: {moment.isoformat()} is out of range") from None
+    if local.utcoffset() != local.replace(fold=1 - local.fold).utcoffset():
         raise ValueError(
             f"call_time: {local:%Y-%m-%d %H:%M:%S} comes twice in {zone.key}, where the clocks "
             "are put back over it; choose a time outside that hour"
         )
-    return local.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")
+    return local.isoformat(sep=" ", timespec="seconds")[:19]  # without the offset
 
 
 def parse_wall_time(text: object, zone: ZoneInfo) -> datetime | None:
@@ -47,9 +51,9 @@ def parse_wall_time(text: object, zone: ZoneInfo) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return moment.replace(tzinfo=zone) if moment.tzinfo is None else moment.astimezone(zone)
+    except (ValueError, OverflowError):
         return None
-    return moment.replace(tzinfo=zone) if moment.tzinfo is None else moment.astimezone(zone)
 
 
 def parse_duration(value: object) -> timedelta | None:

@@ -19,12 +19,14 @@ import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 import anyio
+import anyio.lowlevel
 import httpx
 from attrs import define
 
+from innocalls_async.clock import current_time
 from innocalls_async.masking import mask_text
 from innocalls_async.replies import Reply
 from innocalls_async.wire import Message
@@ -97,7 +99,8 @@ def fast_transport(
 ) -> FastTransport:
     """An httpx transport several times as fast as httpx's own: HTTP/1.1, TLS and plain, asyncio.
 
-    Needs the extra `fast` (ImportError says so). Proxies are refused; on trio its first use is a
+    Needs the extra `fast` (ImportError says so). Proxies are not supported, and those
+    of the environment are ignored; on trio its first use is a
     RuntimeError. `verify` is the TLS context to use instead of the default one.
     """
     from innocalls_async.fast import FastTransport  # noqa: PLC0415 - an extra
@@ -160,7 +163,10 @@ class Pool:
             with anyio.CancelScope(shield=True):
                 await transport.aclose()
             raise
-        now = anyio.current_time()
+        if _has_spare_bytes(transport):
+            await transport.aclose()
+            return reply
+        now = current_time()
         self._free.append((now, transport))
         await self._close_idle(math.inf if self._closed else now - IDLE_SECONDS)
         return reply
@@ -182,6 +188,16 @@ class Pool:
     async def aclose(self) -> None:
         self._closed = True
         await self._close_idle(math.inf)
+
+
+def _has_spare_bytes(transport: httpx.AsyncHTTPTransport) -> bool:
+    """Whether more came than the reply: httpcore would take it for the answer to the next request,
+    so that a create would be given another's call_id. Nothing public tells."""
+    for connection in transport._pool.connections:
+        state = getattr(getattr(connection, "_connection", None), "_h11_state", None)
+        if state is not None and state.trailing_data[0]:
+            return True
+    return False
 
 
 async def _exchange(send: _Send, origin: str, message: Message, attempt: Attempt) -> Reply:
@@ -216,8 +232,13 @@ class _Evidence:
     attempt: Attempt
     sending: bool = False
 
-    async def __call__(self, step: str, _info: Any) -> None:
+    async def __call__(self, step: str, info: Any) -> None:
         if step.endswith("send_request_headers.started"):
+            if getattr(info.get("request"), "method", None) == b"CONNECT":
+                return  # it asks a proxy for the way; the request itself comes after
+            # Else a cancellation that met the new connection on its way would be delivered behind
+            # the first bytes, and leave a doubt for nothing.
+            await anyio.lowlevel.checkpoint_if_cancelled()
             self.sending = True
             self.attempt.sending()
         elif step == "connection.connect_tcp.started" and not self.sending:
@@ -226,7 +247,7 @@ class _Evidence:
 
 def _request(origin: str, message: Message, attempt: Attempt, evidence: _Evidence) -> httpx.Request:
     seconds = attempt.timeout
-    return httpx.Request(
+    request = httpx.Request(
         message.operation.method,
         origin + message.target,
         headers=message.headers,
@@ -237,6 +258,27 @@ def _request(origin: str, message: Message, attempt: Attempt, evidence: _Evidenc
             "trace": evidence,
         },
     )
+    if message.body:
+        request.stream = _Body(message.body)
+    return request
+
+
+class _Body(httpx.ByteStream):
+    """httpx's own is an async generator: when a write is cancelled it is dropped half way, and
+    trio warns of it."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._content = content
+
+    def __aiter__(self) -> Self:
+        self._chunks = iter((self._content,))
+        return self
+
+    async def __anext__(self) -> bytes:
+        for chunk in self._chunks:
+            return chunk
+        raise StopAsyncIteration
 
 
 async def _read(response: httpx.Response) -> Reply:
@@ -247,11 +289,16 @@ async def _read(response: httpx.Response) -> Reply:
     if response.is_stream_consumed:  # a caller's hook has read it
         return Reply(response.status_code, headers, _capped(response.content))
     body = bytearray()
-    # The raw stream: nothing is decompressed.
-    async for chunk in response.stream:  # type: ignore[union-attr]
-        body += chunk
-        _capped(body)
-    return Reply(response.status_code, headers, bytes(body))
+    with anyio.CancelScope() as scope:
+        # The raw stream: nothing is decompressed.
+        async for chunk in response.stream:  # type: ignore[union-attr]
+            body += chunk
+            if len(body) > MAX_BODY:
+                # Left by an exception, httpx's generators would be dropped half way, and trio
+                # warns of each: so they are ended from within.
+                scope.cancel()
+                del body[MAX_BODY + 1 :]
+    return Reply(response.status_code, headers, bytes(_capped(body)))
 
 
 def _capped(body: Body) -> Body:
@@ -261,7 +308,10 @@ def _capped(body: Body) -> Body:
 
 
 def _reason(error: Exception, message: Message) -> str:
-    said = mask_text(str(error), message.secrets)[:500]
+    said, cause = str(error), error.__cause__
+    while not said and cause is not None:  # on trio only the innermost cause says why TLS failed
+        said, cause = str(cause), cause.__cause__ or cause.__context__
+    said = mask_text(said, message.secrets)[:500]
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
