@@ -1,0 +1,327 @@
+"""Who may send next: places, order, pauses and probes; on a time that jumps."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+
+import anyio
+import pytest
+from attrs import define, field
+from clocks import virtual_backend as anyio_backend  # noqa: F401 - a fixture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from innocalls_async import TokenBucket
+from innocalls_async.admission import UNNOTICED, Admission
+
+pytestmark = pytest.mark.anyio
+
+SETTLE = 1e-6  # time enough, where time jumps, for everything that is due
+CREATE, POLL = 0, 1
+
+
+@define
+class Door:
+    """An admission, and who came through it."""
+
+    admission: Admission
+    came: list[tuple[int, int]] = field(factory=list)
+    at: list[float] = field(factory=list)
+    inside: int = 0
+    most: int = 0
+
+    async def visit(self, priority: int, number: int, seconds: float = 0.0) -> None:
+        rank = (priority, number)
+        await self.admission.enter(rank)
+        self.came.append(rank)
+        self.at.append(anyio.current_time())
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        try:
+            await anyio.sleep(seconds)
+        finally:
+            self.inside -= 1
+            self.admission.leave(rank)
+
+
+def a_door(places: int = 10, limiter: TokenBucket | None = None) -> Door:
+    return Door(Admission(places, limiter))
+
+
+async def test_no_more_are_inside_than_there_are_places() -> None:
+    """The eleventh of ten waits until one leaves."""
+    door = a_door(places=10)
+    async with anyio.create_task_group() as group:
+        for number in range(95):
+            group.start_soon(door.visit, CREATE, number, 1.0)
+    assert door.most == 10
+    assert len(door.came) == 95
+    assert door.at[-1] - door.at[0] == pytest.approx(9.0)
+
+
+async def test_they_come_in_by_priority_and_then_by_age() -> None:
+    """Creates and edits go before polls, and the older operation before the younger."""
+    door = a_door(places=1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(door.visit, CREATE, 0, 1.0)
+        await anyio.sleep(SETTLE)
+        for rank in [(POLL, 1), (CREATE, 5), (POLL, 2), (CREATE, 3), (CREATE, 4)]:
+            group.start_soon(door.visit, *rank, 1.0)
+            await anyio.sleep(SETTLE)
+    assert door.came == [(0, 0), (0, 3), (0, 4), (0, 5), (1, 1), (1, 2)]
+
+
+async def test_a_limiters_grant_goes_to_the_first_in_line() -> None:
+    """A poll that led the line while a create came gives way to it."""
+    door = a_door(limiter=TokenBucket(1))
+    async with anyio.create_task_group() as group:
+        for rank in [(CREATE, 0), (POLL, 1), (POLL, 2), (CREATE, 3)]:
+            group.start_soon(door.visit, *rank)
+            await anyio.sleep(SETTLE)
+    assert door.came == [(0, 0), (0, 3), (1, 1), (1, 2)]
+    gaps = [later - earlier for earlier, later in zip(door.at, door.at[1:], strict=False)]
+    assert gaps == pytest.approx([1.0] * 3)
+
+
+async def test_no_grant_is_asked_for_without_a_place() -> None:
+    """A grant is used at once: none is taken for somebody who still waits for a place."""
+    door = a_door(places=1, limiter=TokenBucket(2, burst=2))
+    async with anyio.create_task_group() as group:
+        for number in range(3):
+            group.start_soon(door.visit, CREATE, number, 5.0)
+    assert [at - door.at[0] for at in door.at] == pytest.approx([0, 5, 10])
+
+
+class TestPause:
+    async def test_nobody_comes_in_then_one_probe_then_the_rest(self) -> None:
+        """After a 429 all wait for its Retry-After, and for the one that goes ahead."""
+        door = a_door()
+        assert door.admission.pause_left == 0
+        assert door.admission.limited((CREATE, 0), anyio.current_time(), 3.0) == 3.0
+        began = anyio.current_time()
+        assert door.admission.pause_left == 3.0
+        async with anyio.create_task_group() as group:
+            for number in range(1, 6):
+                group.start_soon(door.visit, CREATE, number, 1.0)
+                await anyio.sleep(SETTLE)
+        assert [at - began for at in door.at] == pytest.approx([3, 4, 4, 4, 4])
+        assert door.came[0] == (CREATE, 1)
+        assert door.admission.pause_left == 0
+
+    @pytest.mark.parametrize(
+        ("seconds", "pauses"),
+        [
+            (None, [1, 2, 4, 8]),
+            (0.0, [0.05, 0.1, 0.2, 0.4]),
+            (0.3, [0.3, 0.3, 0.3, 0.4]),
+            (9.0, [9, 9, 9, 9]),
+        ],
+    )
+    async def test_a_refused_probe_makes_the_next_pause_longer(
+        self, seconds: float | None, pauses: list[float]
+    ) -> None:
+        """What the service does not say, or says too low, is doubled with each refusal."""
+        admission, rank = Admission(1, None), (CREATE, 1)
+        said = []
+        for _ in pauses:
+            await admission.enter(rank)
+            await anyio.sleep(0.01)
+            said.append(admission.limited(rank, anyio.current_time(), seconds))
+            admission.leave(rank)
+        assert said == pytest.approx(pauses)
+
+    async def test_a_probe_that_went_well_ends_the_doubling(self) -> None:
+        """The next 429 begins at the first pause again, and slows the limiter again."""
+        limiter = TokenBucket(100)
+        admission, rank = Admission(1, limiter), (CREATE, 1)
+        for expected in (1.0, 2.0, 1.0):
+            await admission.enter(rank)
+            began = anyio.current_time()
+            await anyio.sleep(0.01)
+            assert admission.limited(rank, began, None) == expected
+            admission.leave(rank)
+            if expected == 2.0:
+                await admission.enter(rank)  # the probe, answered
+                admission.leave(rank)
+        assert limiter.current_rate == pytest.approx(100 * 0.7 * 0.7, rel=0.15)
+
+    async def test_a_volley_of_429_slows_down_once(self) -> None:
+        """Attempts that were under way when the pause began prove nothing new."""
+        limiter = TokenBucket(100)
+        admission = Admission(10, limiter)
+        began = anyio.current_time()
+        await anyio.sleep(0.1)
+        for number in range(10):
+            admission.limited((CREATE, number), began, None)
+        assert limiter.current_rate == pytest.approx(70)
+        assert admission.pause_left == 1.0
+
+    async def test_the_longest_pause_is_kept(self) -> None:
+        """A shorter pause does not end a longer one, and none exceeds what is allowed."""
+        admission = Admission(1, None, longest_pause=20.0)
+        began = anyio.current_time() + 1
+        assert admission.limited((CREATE, 1), began, 500.0) == 20.0
+        assert admission.limited((CREATE, 2), began, 5.0) == 5.0
+        assert admission.pause_left == 20.0
+
+    async def test_a_limiter_without_slow_down_is_paused_all_the_same(self) -> None:
+        """A shared limiter of the caller's need not know of refusals."""
+
+        class Shared:
+            async def acquire(self) -> None: ...
+
+        admission = Admission(1, Shared())
+        assert admission.limited((CREATE, 1), anyio.current_time(), 2.0) == 2.0
+        assert admission.sending(anyio.current_time() - 1) == anyio.current_time() - 1
+        await admission.enter((CREATE, 2))
+        assert admission.pause_left == 0
+
+    async def test_a_grant_from_before_a_pause_is_void(self) -> None:
+        """A leader that waited for its grant when the pause began waits for the pause, too."""
+        door = a_door(limiter=TokenBucket(1))
+        async with anyio.create_task_group() as group:
+            group.start_soon(door.visit, CREATE, 1)
+            await anyio.sleep(0.5)
+            group.start_soon(door.visit, CREATE, 2)
+            await anyio.sleep(SETTLE)
+            door.admission.hold(10.0)
+        assert door.at[1] - door.at[0] == pytest.approx(10.5, abs=0.01)
+
+    async def test_a_cancelled_probe_lets_the_next_one_probe(self) -> None:
+        """The pause is no dead end when the probe's task is gone."""
+        door = a_door()
+        door.admission.hold(1.0)
+        async with anyio.create_task_group() as group:
+            for number in range(4):
+                group.start_soon(door.visit, CREATE, number, 2.0)
+                await anyio.sleep(SETTLE)
+            await anyio.sleep(1.5)
+            assert door.came == [(CREATE, 0)]
+            group.cancel_scope.cancel()
+        await door.visit(CREATE, 9)
+        assert door.came == [(CREATE, 0), (CREATE, 9)]
+
+
+class TestLateUse:
+    async def test_the_limiter_learns_when_a_grant_was_used(self) -> None:
+        """A connection that took 0.4 s to make moves its grant by as much."""
+        admission = Admission(1, TokenBucket(1))
+        await admission.enter((CREATE, 1))
+        granted = anyio.current_time()
+        assert admission.sending(granted) == granted
+        await anyio.sleep(0.4)
+        used = admission.sending(granted)
+        assert used == granted + 0.4
+        admission.leave((CREATE, 1))
+        await admission.enter((CREATE, 2))
+        assert anyio.current_time() == pytest.approx(used + 1.0)
+
+    async def test_a_slow_answer_counts_for_a_small_part_of_a_second(self) -> None:
+        """An answer slower than the fastest ever may have queued before it was counted."""
+        moved: list[tuple[float, float]] = []
+
+        class Listening(TokenBucket):
+            def postpone(self, granted_at: float, used_at: float) -> None:
+                moved.append((granted_at, used_at))
+
+        admission, began = Admission(1, Listening(1)), anyio.current_time()
+        for took in (0.1, 0.12, 0.1, 9.0):
+            await anyio.sleep(took)
+            admission.answered(anyio.current_time() - took)
+        counted = [used - granted for granted, used in moved]
+        assert counted == pytest.approx([UNNOTICED, UNNOTICED + 0.02, UNNOTICED, 0.05])
+        assert moved[1][0] == pytest.approx(began + 0.1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 6), st.booleans(), st.integers(0, 2**32))
+async def test_cancellation_at_any_point_loses_nothing(
+    places: int, is_limited: bool, seed: int
+) -> None:
+    """Through arrivals, departures, pauses and cancellations at random, the places hold, and
+    afterwards all of them are there."""
+    chance = random.Random(seed)
+    limiter = TokenBucket(20, burst=chance.randrange(1, 5)) if is_limited else None
+    door = a_door(places, limiter)
+    scopes: list[anyio.CancelScope] = []
+    finished: set[int] = set()
+    cancelled: set[int] = set()
+
+    async def come(number: int) -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await door.visit(chance.randrange(2), number, chance.choice((0.0, 0.01, 0.5)))
+            finished.add(number)
+        if scope.cancelled_caught:
+            cancelled.add(number)
+
+    async with anyio.create_task_group() as group:
+        for number in range(80):
+            group.start_soon(come, number)
+            await anyio.sleep(chance.choice((0.0, SETTLE, 0.02, 0.2)))
+            if chance.random() < 0.3 and scopes:
+                chance.choice(scopes).cancel()
+            if chance.random() < 0.05:
+                door.admission.limited((CREATE, number), anyio.current_time(), chance.random())
+
+    assert finished | cancelled == set(range(80))
+    assert door.most <= places
+    with anyio.fail_after(1000):
+        door.most = 0
+        async with anyio.create_task_group() as group:
+            for number in range(100, 100 + 4 * places):
+                group.start_soon(door.visit, CREATE, number, 1000.0 / 20)
+    assert door.most == places
+
+
+def test_a_task_cancelled_as_it_is_admitted_gives_its_place_back() -> None:
+    """asyncio's own `cancel` reaches a task that was woken already; so the place it was given is
+    free again."""
+
+    async def scenario() -> None:
+        admission = Admission(1, None)
+        await admission.enter((CREATE, 1))
+        leader = asyncio.create_task(admission.enter((POLL, 2)))
+        await asyncio.sleep(0)
+        preferred = asyncio.create_task(admission.enter((CREATE, 3)))
+        await asyncio.sleep(0)
+        admission.leave((CREATE, 1))
+        await asyncio.sleep(0)
+        preferred.cancel()
+        await asyncio.wait_for(leader, 1)
+        assert preferred.cancelled()
+
+    asyncio.run(scenario())
+
+
+async def test_a_limiter_that_fails_takes_no_place() -> None:
+    """Its error reaches the one who leads; the next in line leads on."""
+
+    class Failing:
+        failures = 2
+
+        async def acquire(self) -> None:
+            await anyio.sleep(1)
+            if self.failures:
+                self.failures -= 1
+                raise OSError("the shared limiter is away")
+
+    admission, came, failed = Admission(1, Failing()), [], []
+
+    async def come(number: int) -> None:
+        try:
+            await admission.enter((CREATE, number))
+        except OSError:
+            failed.append(number)
+        else:
+            came.append(number)
+            admission.leave((CREATE, number))
+
+    async with anyio.create_task_group() as group:
+        for number in range(4):
+            group.start_soon(come, number)
+            await anyio.sleep(SETTLE)
+    assert (failed, came) == ([0, 1], [2, 3])
+    assert math.isclose(admission.pause_left, 0)

@@ -1,0 +1,160 @@
+"""The commands of `innocalls campaign`, as a person at a shell meets them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from campaign_drill import drill, row, write_calls
+from typer.testing import CliRunner
+
+from innocalls_async.cli.app import app
+
+FAST = ("--rate", "5000/s")
+COMMANDS = ("run", "status", "export", "resolve", "cancel", "reschedule", "watch", "report")
+
+
+def _run(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["campaign", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def _sent(folder: Path, rows: list[dict[str, str]] | int = 5) -> Path:
+    source = write_calls(folder / "calls.csv", rows)
+    assert _run("run", source, "--ledger", folder / "run.db", "--sandbox", *FAST)[0] == 0
+    return folder / "run.db"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str) -> None:
+    """Each command has help with an example."""
+    code, output = _run(command, "--help")
+    assert code == 0
+    assert "Example:" in output
+
+
+def test_run_again_and_status(tmp_path: Path) -> None:
+    """A run schedules all, the same command again has nothing to do, and status says so."""
+    ledger = _sent(tmp_path)
+    code, output = _run("run", tmp_path / "calls.csv", "--ledger", ledger, "--sandbox")
+    assert (code, "5 scheduled" in output) == (0, True)
+    code, output = _run("status", ledger, "--json")
+    assert (code, json.loads(output)["scheduled"]) == (0, 5)
+
+
+def test_bad_rows(tmp_path: Path) -> None:
+    """Bad rows 8 and 31 of 50 are both named with column and reason, and nothing is sent."""
+    calls = [row(number) for number in range(1, 51)]
+    calls[7]["first_callee_number"] = "0101"
+    calls[30]["duration"] = "soon"
+    source = write_calls(tmp_path / "calls.csv", calls)
+    with drill(tmp_path) as it:
+        done = it.run()
+        assert not (tmp_path / "books").read_text()
+    said = done.stderr.decode()
+    assert done.returncode == 2
+    assert "row 8 (line 9), column first_callee_number: " in said
+    assert "row 31 (line 32), column duration: whole minutes are needed" in said
+    assert "Traceback" not in said
+    assert not it.ledger.exists()
+    code, output = _run("run", source, "--ledger", it.ledger, "--sandbox", "--skip-invalid")
+    assert (code, "48 scheduled" in output) == (0, True)
+
+
+def test_refused_token(tmp_path: Path) -> None:
+    """A token that is not taken ends it with exit code 5 and the rows pending."""
+    write_calls(tmp_path / "calls.csv", 1000)
+    with drill(tmp_path, "--status", "401") as it:
+        done = it.run("--json")
+    assert done.returncode == 5
+    end = json.loads(done.stdout.splitlines()[-1])
+    assert end["pending"] >= 850
+    assert "token" in end["reason"]
+
+
+def test_export(tmp_path: Path) -> None:
+    """The header is the documented one; what a spreadsheet would run is defused in CSV only."""
+    ledger = _sent(tmp_path, [row(1, ref="=1+1"), row(2)])
+    lines = _run("export", ledger)[1].splitlines()
+    assert lines[0].startswith(
+        "ref,state,call_id,attempts,error,first_callee_number,second_callee_number,call_time"
+    )
+    first, second = csv.DictReader(lines)
+    assert (first["ref"], first["state"], second["ref"]) == ("'=1+1", "scheduled", "r2")
+    assert second["first_callee_number"] == "201000000002"
+    exact = [
+        json.loads(line) for line in _run("export", ledger, "--format", "jsonl")[1].split("\n")[:-1]
+    ]
+    assert [one["ref"] for one in exact] == ["=1+1", "r2"]
+
+
+def test_export_in_a_pipe(tmp_path: Path) -> None:
+    """A reader that has enough is no error."""
+    ledger = _sent(tmp_path, 3000)
+    main = "from innocalls_async.cli import main; main()"
+    command = f"\"{sys.executable}\" -c '{main}' campaign export '{ledger}'"
+    done = subprocess.run(  # noqa: S602 - a pipe is what is tested
+        f"{command} | head -n 1", shell=True, check=True, capture_output=True, env=os.environ
+    )
+    assert done.stdout.startswith(b"ref,state")
+    assert done.stderr == b""
+
+
+def test_dry_run(tmp_path: Path) -> None:
+    """The plan is shown and nothing is left of it."""
+    source = write_calls(tmp_path / "calls.csv", [row(1, call_time="2040-01-03 20:00"), row(2)])
+    code, output = _run(
+        *("run", source, "--ledger", tmp_path / "run.db", "--dry-run", "--json"),
+        *("--window", "09:00-17:00", "--rate", "1/s"),
+    )
+    plan = json.loads(output)
+    assert (code, plan["rows"], plan["to_send"], plan["sending_seconds"]) == (0, 2, 2, 2.0)
+    assert plan["moved"] >= 1
+    assert plan["last_call"] == "2040-01-04T09:00:00+02:00"
+    assert not (tmp_path / "run.db").exists()
+
+
+def test_resolve(tmp_path: Path) -> None:
+    """Rows in doubt are settled only by row or all, and only with a verdict."""
+    ledger = tmp_path / "run.db"
+    source = write_calls(tmp_path / "calls.csv", 3)
+    assert _run("run", source, "--ledger", ledger, "--sandbox", "--not-after", "2001-01-01")[0] == 3
+    assert _run("resolve", ledger, "--all")[0] == 2
+    assert _run("resolve", ledger, "--as-sent")[0] == 2
+    code, output = _run("resolve", ledger, "--send-again", "--all", "--json")
+    assert (code, json.loads(output)) == (0, {"resolved": 0})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--rate", "fast"), ("--spread",), ("--window", "9-5x"), ("--timezone", "Cairo")],
+)
+def test_bad_options(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """An option that cannot be used is exit code 2, one line, and no ledger."""
+    source = write_calls(tmp_path / "calls.csv", 1)
+    code, output = _run("run", source, "--ledger", tmp_path / "run.db", "--sandbox", *options)
+    assert code == 2
+    assert "Traceback" not in output
+    assert not (tmp_path / "run.db").exists()
+
+
+def test_no_token(tmp_path: Path) -> None:
+    """Without a token and a terminal, it is said how to give one."""
+    source = write_calls(tmp_path / "calls.csv", 1)
+    code, output = _run("run", source, "--ledger", tmp_path / "run.db")
+    assert code == 2
+    assert "INNOCALLS_TOKEN" in output
+
+
+def test_report(tmp_path: Path) -> None:
+    """The report is printed, and written as one page where that is asked for."""
+    ledger = _sent(tmp_path)
+    code, output = _run("report", ledger, "--html", tmp_path / "report.html")
+    assert (code, "scheduled" in output.lower()) == (0, True)
+    assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")

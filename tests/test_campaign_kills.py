@@ -1,0 +1,68 @@
+"""Campaigns that are killed, asked to stop, or run twice at once, against a service whose books
+owe nothing to the package."""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+
+import pytest
+from campaign_drill import drill, write_calls
+
+ROWS = 800
+CONCURRENCY = 50
+OPTIONS = ("--rate", "400/s", "--concurrency", str(CONCURRENCY))
+
+
+@pytest.mark.timeout(120)
+def test_sigkill(tmp_path: Path) -> None:
+    """Killed at random until done, nobody is dialled twice and every row's state is true."""
+    write_calls(tmp_path / "calls.csv", ROWS)
+    with drill(tmp_path) as it:
+        kills = it.signal_until_done(signal.SIGKILL, random.Random(4), *OPTIONS)
+        it.check_account()
+    assert kills > 0
+    assert it.states()["in_doubt"] <= kills * CONCURRENCY
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_drain(tmp_path: Path, number: signal.Signals) -> None:
+    """Asked to stop at random until done, not one row is in doubt."""
+    write_calls(tmp_path / "calls.csv", ROWS)
+    with drill(tmp_path) as it:
+        assert it.signal_until_done(number, random.Random(5), *OPTIONS) > 0
+        it.check_account()
+    assert it.states() == {"scheduled": ROWS}
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    """Of two runs on one ledger one refuses, and nobody is dialled twice."""
+    write_calls(tmp_path / "calls.csv", 300)
+    with drill(tmp_path) as it:
+        pair = [it.start(*OPTIONS), it.start(*OPTIONS)]
+        ends = [process.communicate(timeout=60)[1] for process in pair]
+        codes = sorted(process.returncode for process in pair)
+        it.check_account()
+    assert codes == [0, 2]
+    assert b"another process is at work on the ledger" in b"".join(ends)
+    assert it.states() == {"scheduled": 300}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_soak(tmp_path: Path) -> None:
+    """1,000 kills, over as many campaigns of 3,000 rows as that takes."""
+    chance = random.Random(6)
+    kills = campaigns = 0
+    while kills < 1000:
+        folder = tmp_path / str(campaigns)
+        folder.mkdir()
+        write_calls(folder / "calls.csv", 3000)
+        with drill(folder) as it:
+            hits = it.signal_until_done(signal.SIGKILL, chance, *OPTIONS)
+            it.check_account()
+            assert it.states()["in_doubt"] <= hits * CONCURRENCY
+        kills += hits
+        campaigns += 1
