@@ -228,18 +228,20 @@ class _Crew(Generic[Item, Out]):
             message = self._write(item)
         except (TypeError, ValueError) as error:
             return Refused(index, item, error)
-        worker.run = self._pipeline.begin(message)
+        worker.run = run = self._pipeline.begin(message)
         try:
-            result = await self._pipeline.carry_out(worker.run)
+            result = await self._pipeline.carry_out(run)
         except OutcomeUnknownError as error:
             assert message.request is not None  # noqa: S101 - only a create is in doubt
             return InDoubt(index, message.request, error)
         except Exception as error:
-            return _refused(index, item, worker.run, error)
+            if run.is_in_doubt and not isinstance(error, InnoCallsError):
+                return _in_doubt(index, run, error)  # a caller's callback broke it on the wire
+            return Refused(index, item, error)
         except BaseException as stop:
             # Stopped with nothing on the wire, as `stop` saw it; a byte may have left since.
-            if worker.run.is_in_doubt:
-                self._report(_refused(index, item, worker.run, stop))
+            if run.is_in_doubt:
+                self._report(_in_doubt(index, run, stop))
             raise
         return self._succeed(index, item, result)
 
@@ -258,12 +260,11 @@ class _Crew(Generic[Item, Out]):
         return taken
 
 
-def _refused(index: int, item: Any, run: Run, error: BaseException) -> Refused | InDoubt:
-    """The outcome of an operation that failed; also of one that a caller's limiter broke."""
-    if isinstance(error, InnoCallsError) or not run.is_in_doubt:
-        return Refused(index, item, error)
-    doubt = OutcomeUnknownError(f"{type(error).__name__}: {error}", request=run.message.request)
-    return InDoubt(index, item, doubt)
+def _in_doubt(index: int, run: Run, error: BaseException) -> InDoubt:
+    request = run.message.request
+    assert request is not None  # noqa: S101 - only a create is in doubt
+    doubt = OutcomeUnknownError(f"{type(error).__name__}: {error}", request=request)
+    return InDoubt(index, request, doubt)
 
 
 def _reader(items: Input[Item]) -> Callable[[], Coroutine[Any, Any, Any]]:

@@ -33,7 +33,7 @@ from innocalls_async.fast_connection import FRAMING, Connection, PlainConnection
 from innocalls_async.fast_dial import dial
 from innocalls_async.masking import mask_text
 from innocalls_async.replies import Reply
-from innocalls_async.transport import IDLE_SECONDS, Attempt, ExchangeError
+from innocalls_async.transport import IDLE_SECONDS, Attempt, ExchangeError, ExchangeTimeoutError
 from innocalls_async.wire import Message
 
 __all__ = ["FastTransport"]
@@ -66,12 +66,17 @@ class FastTransport(httpx.AsyncBaseTransport):
     async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply:
         """The reply to `message`; `ExchangeError` for anything but a whole one.
 
-        It has no timeout of its own: whoever began the attempt cancels it.
+        The attempt's timeout is for making a connection, if need be, and again for the rest.
         """
+        seconds = attempt.timeout
         try:
             data = _encode(message.operation.method, message.target, message.headers, message.body)
-            connection = self._reuse(origin) or await self._admit(origin)
-            status, headers, body = await connection.exchange(data, sending=attempt.sending)
+            connection = self._reuse(origin) or await self._admit(origin, seconds, seconds)
+            status, headers, body = await connection.exchange(
+                data, seconds, sending=attempt.sending
+            )
+        except httpx.TimeoutException:
+            raise ExchangeTimeoutError from None
         except httpx.TransportError as error:
             said = mask_text(str(error), message.secrets)[:500]
             raise ExchangeError(f"{type(error).__name__}: {said}") from None

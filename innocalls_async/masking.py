@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
+from html.entities import codepoint2name
 
 __all__ = ["mask_number", "mask_text"]
 
 # A run of digits long enough to be a phone number, on its own: the digits inside a call id
 # or a word stay, because they are what a person needs to find the call.
 _NUMBER = re.compile(r"(?<![\w.-])\+?\d{7,}(?![\w-])")
+
+
+# A token that can be guessed protects nothing, and masking "t" would leave no word readable.
+_SHORTEST_TOKEN = 6
 
 
 def mask_number(number: str) -> str:
@@ -20,7 +26,23 @@ def mask_number(number: str) -> str:
 def mask_text(text: str, secrets: Iterable[str] = ()) -> str:
     """`text` without any of `secrets` and without anything that looks like a whole number."""
     for secret in secrets:
-        if secret and secret in text:
-            shown = mask_number(secret) if secret.isdigit() else "***"
-            text = text.replace(secret, shown)
+        if secret.isdigit():
+            text = text.replace(secret, mask_number(secret))
+        elif len(secret) >= _SHORTEST_TOKEN:
+            text = _as_written(secret).sub("***", text)
     return _NUMBER.sub(lambda found: mask_number(found.group()), text)
+
+
+@functools.lru_cache(maxsize=16)
+def _as_written(secret: str) -> re.Pattern[str]:
+    """`secret` as JSON (PHP's writes `\\/`), a repr, a URL or HTML quotes it, in either case, as
+    names of headers have only one."""
+    return re.compile("".join(map(_character, secret)), re.IGNORECASE)
+
+
+def _character(char: str) -> str:
+    if char.isalnum():
+        return char
+    code = ord(char)
+    entity = rf"&(?:#0*{code}|#x0*{code:x}|{codepoint2name.get(code, 'none')});"
+    return rf"(?:\\*{re.escape(char)}|\\+u{code:04x}|%{code:02x}|{entity})"

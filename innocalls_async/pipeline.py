@@ -40,7 +40,7 @@ from innocalls_async.retry import (
     evidence_of,
     verdict,
 )
-from innocalls_async.transport import Attempt, ExchangeError, Exchanger
+from innocalls_async.transport import Attempt, ExchangeError, Exchanger, ExchangeTimeoutError
 from innocalls_async.wire import CREATE, Message
 
 __all__ = ["Pipeline", "Run"]
@@ -189,13 +189,13 @@ class Pipeline:
         return ending
 
     async def _exchange(self, message: Message, attempt: Attempt) -> Ending:
-        with anyio.move_on_after(attempt.timeout):
-            try:
-                reply = await self._exchanger.exchange(self._origin, message, attempt)
-            except ExchangeError as error:
-                return _broken_off(message, attempt, error)
-            return self._read(message, reply)
-        return _timed_out(message, attempt)
+        try:
+            reply = await self._exchanger.exchange(self._origin, message, attempt)
+        except ExchangeTimeoutError:
+            return _timed_out(message, attempt)
+        except ExchangeError as error:
+            return _broken_off(message, attempt, error)
+        return self._read(message, reply)
 
     def _read(self, message: Message, reply: Reply) -> Ending:
         try:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Reader", "Reply", "is_json"]
 
 _BODY_KEPT = 4096
+_TEXT_KEPT = 500  # of a message; always cut after it was masked, lest a secret be cut in half
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id", "cf-ray")
 # Headers that hold what another request could misuse.
 _HEADERS_DROPPED = frozenset({"set-cookie", "authorization", "www-authenticate"})
@@ -110,7 +111,7 @@ def _api_error(message: Message, reply: Reply, status: int | None = None) -> API
     status = reply.status if status is None else status
     body = _json_or_none(reply)
     body = body if isinstance(body, dict) else {}
-    said = mask_text(_said(body) or _reason(reply), message.secrets)
+    said = mask_text(_said(body) or _reason(reply), message.secrets)[:_TEXT_KEPT]
     facts = _facts(message, reply, status)
     error: APIError
     if (kind := error_for_status(status)) is ValidationError:
@@ -131,7 +132,7 @@ def _told(message: Message, status: int, said: str) -> str:
 def _facts(message: Message, reply: Reply, status: int | None = None) -> dict[str, Any]:
     secrets = message.secrets
     headers = {
-        name: mask_text(value, secrets)
+        mask_text(name, secrets): mask_text(value, secrets)
         for name, value in reply.headers.items()
         if name not in _HEADERS_DROPPED
     }
@@ -231,7 +232,7 @@ def _said(body: Mapping[str, Any]) -> str:
     nested = data.get("message") if isinstance(data, dict) else None
     for text in (body.get("message"), body.get("error"), nested):
         if isinstance(text, str) and text.strip():
-            return " ".join(text.split())[:500]
+            return " ".join(text.split())
     return ""
 
 
@@ -251,7 +252,7 @@ def _field_errors(body: Mapping[str, Any], secrets: tuple[str, ...]) -> dict[str
         str(field): texts if isinstance(texts, list) else [texts] for field, texts in errors.items()
     }
     return {
-        field: [mask_text(str(text), secrets)[:500] for text in texts]
+        mask_text(field, secrets): [mask_text(str(text), secrets)[:_TEXT_KEPT] for text in texts]
         for field, texts in listed.items()
     }
 

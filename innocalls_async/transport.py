@@ -38,6 +38,7 @@ __all__ = [
     "Attempt",
     "ClientExchanger",
     "ExchangeError",
+    "ExchangeTimeoutError",
     "Exchanger",
     "Pool",
     "TransportExchanger",
@@ -84,10 +85,15 @@ class ExchangeError(Exception):
     """The exchange broke off before a whole reply was there. Its text is fit to be shown."""
 
 
+class ExchangeTimeoutError(ExchangeError):
+    """`attempt.timeout` was over first."""
+
+
 @runtime_checkable
 class Exchanger(Protocol):
-    """Carries messages out. Anything but a whole reply is an `ExchangeError`; `attempt.sent` is
-    False, then and on cancellation, only if nothing of the request can have left."""
+    """Carries messages out, each within its attempt's timeout. Anything but a whole reply is an
+    `ExchangeError`; `attempt.sent` is False, then and on cancellation, only if nothing of the
+    request can have left."""
 
     async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply: ...
 
@@ -201,6 +207,13 @@ def _has_spare_bytes(transport: httpx.AsyncHTTPTransport) -> bool:
 
 
 async def _exchange(send: _Send, origin: str, message: Message, attempt: Attempt) -> Reply:
+    # httpx's own timeouts are for each read, which a reply that drips never exceeds.
+    with anyio.move_on_after(attempt.timeout):
+        return await _exchange_untimed(send, origin, message, attempt)
+    raise ExchangeTimeoutError
+
+
+async def _exchange_untimed(send: _Send, origin: str, message: Message, attempt: Attempt) -> Reply:
     attempt.sent = True  # until something shows otherwise
     evidence = _Evidence(attempt)
     mark = _secrets.set(message.secrets)

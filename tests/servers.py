@@ -241,7 +241,7 @@ class RawServer:
                     break
         except (OSError, EOFError, ssl.SSLError, asyncio.CancelledError):
             pass
-        except BaseException as failure:  # noqa: BLE001 - a test's script is at fault
+        except BaseException as failure:
             self.failures.append(failure)
         finally:
             del self._peers[peer.number]
@@ -266,7 +266,8 @@ class RawServer:
         lines = pending[:end].decode("latin-1").split("\r\n")
         method, target, version = lines[0].split(" ")
         assert version == "HTTP/1.1"
-        headers = [(name, value.strip()) for name, _, value in (x.partition(":") for x in lines[1:])]
+        pairs = (line.partition(":") for line in lines[1:])
+        headers = [(name, value.strip()) for name, _, value in pairs]
         request = Received(method, target, headers, b"", time.monotonic(), peer.number)
         assert request.header("Transfer-Encoding") is None
         del pending[: end + 4]

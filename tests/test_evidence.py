@@ -138,16 +138,20 @@ TABLE: dict[str, Row] = {
     "500": alike(says(500, DOWN), 3, ServerError),
     "500 as a web page": alike(says(500, HTML), 3, ServerError),
     "503": alike(says(503, HTML), 3, ServiceUnavailableError),
-    "503 by the document": alike(
-        says(503, DOWN, {"Retry-After": "0"}), 3, ServiceUnavailableError
-    ),
+    "503 by the document": alike(says(503, DOWN, {"Retry-After": "0"}), 3, ServiceUnavailableError),
     "502": gateway(502),
     "504": gateway(504),
     "408": gateway(408),
     "501": gateway(501),
     "520": gateway(520),
     "hung up": (hangs_up, (1, UNKNOWN), (3, ResponseError), (3, ResponseError), (3, ResponseError)),
-    "cut": (cuts_the_body, (1, UNKNOWN), (3, ResponseError), (3, ResponseError), (3, ResponseError)),
+    "cut": (
+        cuts_the_body,
+        (1, UNKNOWN),
+        (3, ResponseError),
+        (3, ResponseError),
+        (3, ResponseError),
+    ),
     "200 unreadable": (
         says(200, HTML),
         (1, UNKNOWN),
@@ -193,7 +197,7 @@ NEVER_TWICE: dict[str, Cell] = {
     "503": (1, UNKNOWN),
 }
 ALWAYS: dict[str, Cell] = {
-    **{name: (3, UNKNOWN) for name in ("502", "504", "408", "501", "520", "hung up", "cut")},
+    **dict.fromkeys(("502", "504", "408", "501", "520", "hung up", "cut"), (3, UNKNOWN)),
     "200 unreadable": (2, UNKNOWN),
     "200 without what it promises": (2, UNKNOWN),
 }
@@ -207,7 +211,7 @@ async def check(
     error: Exception | None = None
     try:
         await OPERATIONS[operation](client)
-    except Exception as raised:  # noqa: BLE001 - compared below
+    except Exception as raised:
         error = raised
     where = f"{operation} after {name}: {error!r}"
     assert type(error) is (type(None) if ending is None else ending), where
@@ -324,15 +328,15 @@ async def test_no_plain_bytes_to_a_broken_handshake(transport: Callable[[], Any]
         writer.close()
 
     with RawServer() as server:
-        assert server._loop is not None  # noqa: SLF001
+        assert server._loop is not None
         start = asyncio.start_server(hang_up, "127.0.0.1", 0)
-        broken = asyncio.run_coroutine_threadsafe(start, server._loop).result(5)  # noqa: SLF001
+        broken = asyncio.run_coroutine_threadsafe(start, server._loop).result(5)
         url = f"https://127.0.0.1:{broken.sockets[0].getsockname()[1]}/"
         async with client_of(transport, url) as client:
             with pytest.raises(NotSentError) as unsent:
                 await client.bridge(REQUEST)
         assert unsent.value.attempts == ATTEMPTS
-        server._loop.call_soon_threadsafe(broken.close)  # noqa: SLF001
+        server._loop.call_soon_threadsafe(broken.close)
     assert seen[:1] == b"\x16"  # a TLS record of handshake, and nothing of HTTP
     assert b"POST" not in seen
 
@@ -387,9 +391,7 @@ async def test_cancelled_while_it_waits_its_turn(transport: Callable[[], Any]) -
 
     with RawServer(slow) as server:
         async with (
-            client_of(
-                transport, server.url, max_connections=1, on_event=events.append
-            ) as client,
+            client_of(transport, server.url, max_connections=1, on_event=events.append) as client,
             anyio.create_task_group() as group,
         ):
             group.start_soon(client.bridge, REQUEST)

@@ -10,6 +10,7 @@ import pickle
 import traceback
 import urllib.parse
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from innocalls_async import (
     BridgeRequest,
     InnoCallsError,
     RetryPolicy,
+    Scheduled,
 )
 from innocalls_async.events import Event
 from innocalls_async.transport import fast_transport
@@ -48,7 +50,16 @@ def shapes_of_the_token() -> list[str]:
     ]
 
 
-CANARIES = [*shapes_of_the_token(), "cAnArY", "12|cAn", "canary", FIRST, SECOND, FIRST[:-3], SECOND[:-3]]
+CANARIES = [
+    *shapes_of_the_token(),
+    "cAnArY",
+    "12|cAn",
+    "canary",
+    FIRST,
+    SECOND,
+    FIRST[:-3],
+    SECOND[:-3],
+]
 
 
 class Collector(logging.Handler):
@@ -68,10 +79,11 @@ class Collector(logging.Handler):
 def logs() -> Iterator[Collector]:
     """Everything at every level: the root's and that of each logger there is."""
     collector, levels = Collector(), {}
-    names = ["httpx", "httpcore", "httpcore.http11", "httpcore.connection", "innocalls_async", "h11"]
+    names = ["httpx", "httpcore", "httpcore.http11", "httpcore.connection", "innocalls_async"]
     loggers = [logging.getLogger(), *map(logging.getLogger, names)]
     for logger in loggers:
-        levels[logger], _ = logger.level, logger.setLevel(1)
+        levels[logger] = logger.level
+        logger.setLevel(1)
     logging.getLogger().addHandler(collector)
     yield collector
     logging.getLogger().removeHandler(collector)
@@ -174,7 +186,7 @@ async def says_nothing(peer: Peer, request: Received) -> None:
 
 
 SCRIPTS: dict[str, Script] = {
-    **{str(status): echo(status) for status in (200, 301, 400, 401, 404, 422, 429, 500, 502, 503)},
+    **{str(code): echo(code) for code in (200, 301, 400, 401, 404, 422, 429, 500, 502, 503)},
     "400 as text": echo(400, "text/plain"),
     "422 as text": echo(422, "text/plain"),
     "500 as a web page": echo(500, "text/html"),
@@ -226,7 +238,9 @@ async def carry_out_everything(url: str, lane: str, shown: Shown) -> None:
         **options,
     ) as client:
         shown.add(client)
-        at = BridgeRequest("flow", FIRST, "A", SECOND, "B", 1, call_time=_moment())
+        at = BridgeRequest(
+            "flow", FIRST, "A", SECOND, "B", 1, call_time=datetime(2030, 1, 1, tzinfo=UTC)
+        )
         for operation in (
             lambda: client.bridge(REQUEST),
             lambda: client.edit("id", at),
@@ -240,19 +254,13 @@ async def carry_out_everything(url: str, lane: str, shown: Shown) -> None:
                 shown.add_error(error)
         async for outcome in client.bridge_many([REQUEST, REQUEST]):
             shown.add(outcome)
-            if not hasattr(outcome, "call_id"):
+            if not isinstance(outcome, Scheduled):
                 shown.add_error(outcome.error)
         shown.add(client)
     for event in events:
         shown.add(event)
     if http := options.get("http_client"):
         await http.aclose()
-
-
-def _moment() -> Any:
-    from datetime import UTC, datetime
-
-    return datetime(2030, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -1,0 +1,295 @@
+"""The ledger: the durable truth of a campaign, one row a call.
+
+Every method is one transaction, on the disk when it returns. A row is `sending` in the ledger
+before its first byte can leave, and stays so until its outcome is recorded: what a crash leaves
+`sending` may have been sent, and is `in_doubt` from then on.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
+
+from attrs import frozen
+
+from innocalls_async.campaign import store
+from innocalls_async.campaign.states import State
+from innocalls_async.models import BridgeRequest
+
+__all__ = ["Block", "Call", "Ledger", "Record", "Screen", "Selection", "Turn"]
+
+_CALL: Final = (
+    "row, ref, call_flow_id, first_callee_number, first_callee_name, second_callee_number, "
+    "second_callee_name, duration, call_time, asked_time, call_id, checks, new_time"
+)
+# Looked at in one transaction for rows that may go, so that none of them takes long.
+_LOOKED_AT: Final = 1000
+
+
+@frozen
+class Call:
+    """One row: what is asked for, and the service's `call_id` once it has one."""
+
+    row: int
+    ref: str
+    call_flow_id: str
+    first_callee_number: str
+    first_callee_name: str
+    second_callee_number: str
+    second_callee_name: str
+    duration: int
+    call_time: int | None
+    asked_time: int | None
+    call_id: str | None
+    checks: int
+    new_time: int | None
+
+    def request(self, call_time: int | None = None) -> BridgeRequest:
+        """It as a request; at `call_time` (unix seconds) instead of its own, if given."""
+        moment = self.call_time if call_time is None else call_time
+        return BridgeRequest(
+            self.call_flow_id,
+            self.first_callee_number,
+            self.first_callee_name,
+            self.second_callee_number,
+            self.second_callee_name,
+            self.duration,
+            None if moment is None else datetime.fromtimestamp(moment, UTC),
+        )
+
+
+@frozen
+class Record:
+    """What became of a row that was sending. `attempts` were made for it just now."""
+
+    row: int
+    state: State
+    attempts: int
+    call_id: str | None = None
+    error: str | None = None
+    ended_at: float | None = None
+
+
+@frozen
+class Block:
+    """Why a pending row must not be sent, and what it is instead."""
+
+    state: State
+    error: str
+
+
+Screen: TypeAlias = Callable[[Call, float], Call | Block]
+"""Looks at a row about to be sent, at unix seconds: the call as it is to go, or why not."""
+
+
+@frozen
+class Turn:
+    """What one turn of the books gave: rows that are `sending` now, how many were `blocked`
+    instead, by state, and whether the end of what is pending was reached."""
+
+    calls: Sequence[Call]
+    blocked: Mapping[State, int]
+    reached_end: bool
+
+
+@frozen
+class Selection:
+    """Some rows: by number, by `ref`, or, with neither, all."""
+
+    rows: Sequence[int] = ()
+    refs: Sequence[str] = ()
+
+    def condition(self) -> tuple[str, list[str]]:
+        """As an SQL condition, and its parameters."""
+        if not self.rows and not self.refs:
+            return "1", []
+        return (
+            "(row IN (SELECT value FROM json_each(?)) OR ref IN (SELECT value FROM json_each(?)))",
+            [json.dumps(list(self.rows)), json.dumps(list(self.refs))],
+        )
+
+
+class Ledger:
+    """The ledger at `path`. As its `owner` (the default), one may write it, and is the only one.
+
+    Opening it as owner puts what an earlier owner left `sending` in doubt; `recovered` says how
+    many rows that were. Its methods block; no two may run at once.
+
+    Raises:
+        LedgerBusyError: another process owns it.
+        LedgerError: it is not there, or no ledger, or cannot be read or written.
+    """
+
+    def __init__(self, path: Path | str, *, owner: bool = True) -> None:
+        self.path = Path(path)
+        self.recovered = 0
+        store.is_ledger_there(self.path)
+        self._owner = store.Owner(self.path) if owner else None
+        try:
+            self._connection = store.connect(self.path, writable=owner)
+            if owner:
+                with store.reading(self.path, "written"):
+                    self.recovered = self._recover()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, and let others own it."""
+        connection: sqlite3.Connection | None = getattr(self, "_connection", None)
+        if connection is not None:
+            connection.close()
+        if self._owner is not None:
+            self._owner.release()
+
+    def _recover(self) -> int:
+        with store.transaction(self._connection):
+            return self._connection.execute(
+                "UPDATE calls SET state = 'in_doubt', attempts = attempts + 1, ended_at = ?, "
+                "error = 'the campaign was killed while this was being sent; look at the service "
+                "before it is sent again' WHERE state = 'sending'",
+                (time.time(),),
+            ).rowcount
+
+    # What it holds
+
+    def counts(self) -> dict[State, int]:
+        """How many rows are in each state; every state is there."""
+        with store.reading(self.path):
+            found = dict(self._connection.execute("SELECT state, count(*) FROM calls GROUP BY 1"))
+        return {state: found.get(state, 0) for state in State}
+
+    def setting(self, name: str) -> str | None:
+        """What was noted under `name` when it was loaded."""
+        with store.reading(self.path):
+            found = self._connection.execute("SELECT value FROM settings WHERE name = ?", (name,))
+            row = found.fetchone()
+        return row[0] if row else None
+
+    def select(self, query: str, parameters: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows of a reading query, streamed."""
+        with store.reading(self.path):
+            yield from self._connection.execute(query, parameters)
+
+    def calls(
+        self, where: str, parameters: Sequence[object] = (), *, limit: int = -1
+    ) -> list[Call]:
+        """The rows for which the SQL condition `where` holds, at most `limit`, in order."""
+        query = f"SELECT {_CALL} FROM calls WHERE {where} LIMIT {limit}"  # noqa: S608 - ours
+        with store.reading(self.path):
+            return [Call(*row) for row in self._connection.execute(query, parameters)]
+
+    # What a run writes
+
+    def begin_run(self, rate: float | None) -> int:
+        """Note that a run begins; its number."""
+        with store.reading(self.path, "written"), store.transaction(self._connection):
+            run = self._connection.execute(
+                "INSERT INTO runs (started_at, rate) VALUES (?, ?)", (time.time(), rate)
+            ).lastrowid
+        assert run is not None  # noqa: S101 - an INSERT that went well gives one
+        return run
+
+    def end_run(self, run: int, result: str) -> None:
+        """Note how the run ended."""
+        self.write(
+            "UPDATE runs SET ended_at = ?, result = ? WHERE run = ?", time.time(), result, run
+        )
+
+    def turn(
+        self, records: Iterable[Record], want: int = 0, after: int = 0, screen: Screen | None = None
+    ) -> Turn:
+        """Record outcomes, and make up to `want` pending rows beyond row `after` `sending`.
+
+        `screen` looks at each of these first. All of it is one transaction: a row is on the books
+        as sending before anybody gets to see it.
+        """
+        with store.reading(self.path, "written"), store.transaction(self._connection):
+            self._record(records)
+            return self._claim(want, after, screen) if want > 0 else Turn((), {}, False)
+
+    def _record(self, records: Iterable[Record]) -> None:
+        self._connection.executemany(
+            "UPDATE calls SET state = ?1, attempts = attempts + ?2, call_id = ?3, error = ?4, "
+            "ended_at = ?5, next_check = iif(?3 IS NULL, NULL, coalesce(call_time, ?5)) "
+            "WHERE row = ?6",
+            (
+                (str(one.state), one.attempts, one.call_id, one.error, one.ended_at, one.row)
+                for one in records
+            ),
+        )
+
+    def _claim(self, want: int, after: int, screen: Screen | None) -> Turn:
+        limit = want if screen is None else max(want, _LOOKED_AT)
+        moment = time.time()
+        query = (
+            f"SELECT {_CALL} FROM calls WHERE state = 'pending' AND row > ? "  # noqa: S608 - ours
+            f"ORDER BY row LIMIT {limit}"
+        )
+        going: list[Call] = []
+        blocked: list[tuple[str, str, float, int]] = []
+        cursor = self._connection.execute(query, (after,))
+        seen = 0
+        for row in cursor:
+            call = Call(*row)
+            seen += 1
+            found = call if screen is None else screen(call, moment)
+            if isinstance(found, Call):
+                going.append(found)
+            else:
+                blocked.append((str(found.state), found.error, moment, call.row))
+            if len(going) == want:
+                break
+        cursor.close()
+        self._connection.executemany(
+            "UPDATE calls SET state = 'sending', sent_at = ?, call_time = ? WHERE row = ?",
+            [(moment, call.call_time, call.row) for call in going],
+        )
+        self._connection.executemany(
+            "UPDATE calls SET state = ?, error = ?, ended_at = ? WHERE row = ?", blocked
+        )
+        states = [State(state) for state, *_ in blocked]
+        counts = {state: states.count(state) for state in set(states)}
+        return Turn(going, counts, len(going) < want and seen < limit)
+
+    def write(self, statement: str, *parameters: object) -> int:
+        """Carry out one writing statement; how many rows it changed."""
+        return self.write_many(statement, [parameters])
+
+    def write_many(self, statement: str, parameters: Iterable[Sequence[object]]) -> int:
+        """Carry out one writing statement for each of `parameters`, in one transaction."""
+        with store.reading(self.path, "written"), store.transaction(self._connection):
+            return self._connection.executemany(statement, parameters).rowcount
+
+    def write_all(self, statements: Iterable[tuple[str, Sequence[object]]]) -> None:
+        """Carry out several writing statements in one transaction."""
+        with store.reading(self.path, "written"), store.transaction(self._connection):
+            for statement, parameters in statements:
+                self._connection.execute(statement, parameters)
+
+    def move(self, new_times: Iterable[tuple[int, int]]) -> int:
+        """Note new times (unix seconds, row) for calls; of what is not sent yet they are the call
+        times at once. How many those were. All of it is one transaction."""
+        with store.reading(self.path, "written"), store.transaction(self._connection):
+            self._connection.executemany("UPDATE calls SET new_time = ? WHERE row = ?", new_times)
+            return self._connection.execute(
+                "UPDATE calls SET call_time = new_time, new_time = NULL "
+                "WHERE new_time IS NOT NULL AND state = 'pending'"
+            ).rowcount

@@ -1,0 +1,135 @@
+"""Follows calls to their end: each is asked for after its time, ever more patiently.
+
+When a call is due is in the ledger, so that watching goes on where it was ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+from attrs import define, frozen
+
+from innocalls_async.campaign.ledger import Call, Ledger
+from innocalls_async.campaign.sweep import Statement, Sweep
+from innocalls_async.client import AsyncBridgeClient
+from innocalls_async.errors import NotFoundError
+from innocalls_async.masking import mask_text
+from innocalls_async.models import CallStatus
+from innocalls_async.outcomes import Done, Refused
+
+__all__ = ["Watch", "Watched"]
+
+# A call that the service has not heard of after so many polls is not a new one that is not
+# listed yet.
+_UNKNOWN_AFTER: Final = 6
+
+
+@frozen
+class Watched:
+    """How many calls were found at their end, how many the service does not know, and how many
+    are not at their end yet."""
+
+    final: int
+    unknown: int
+    left: int
+
+
+@define(eq=False)
+class Watch:
+    """Polls every scheduled call of `ledger` until it completed, failed or was deleted.
+
+    The first poll of a call is at its call time; each next one twice as long after, from
+    `interval` seconds on up to `patience`. `clock` gives unix seconds.
+    """
+
+    ledger: Ledger
+    client: AsyncBridgeClient
+    concurrency: int = 100
+    interval: float = 2.0
+    patience: float = 300.0
+    clock: Callable[[], float] = time.time
+    final: int = 0
+    unknown: int = 0
+
+    async def run(self, timeout: float | None = None) -> Watched:
+        """Return when all calls are at their end, or after `timeout` seconds.
+
+        Raises `AuthenticationError` and `PermissionDeniedError`, and `LedgerError`.
+        """
+        with anyio.move_on_after(timeout):
+            while (due_in := await self._due_in()) is not None:
+                if due_in <= 0:
+                    await self._poll()
+                else:
+                    # Not all of it at once: the clock may be one that runs faster.
+                    await anyio.sleep(min(due_in, self.interval))
+        return Watched(self.final, self.unknown, await self._left())
+
+    async def _poll(self) -> None:
+        sweep = Sweep(
+            self.ledger,
+            "next_check <= ? AND state = 'scheduled'",
+            [self.clock()],
+            lambda call: (call.call_id, call.call_flow_id),
+            self._settle,
+        )
+        await sweep.carry_out(
+            lambda calls: self.client.status_many(calls, concurrency=self.concurrency)
+        )
+
+    def _settle(self, call: Call, outcome: Done[CallStatus] | Refused) -> Statement:
+        moment = self.clock()
+        next_check: float | None = moment + min(self.patience, self.interval * 2.0**call.checks)
+        if isinstance(outcome, Refused):
+            error: str | None = mask_text(str(outcome.error))[:500]
+            is_unknown = isinstance(outcome.error, NotFoundError) and call.checks >= _UNKNOWN_AFTER
+            if is_unknown:
+                self.unknown += 1
+                next_check = None
+            return (
+                (
+                    "UPDATE calls SET error = ?, next_check = ?, checks = checks + 1, "
+                    "checked_at = ? WHERE row = ?"
+                ),
+                (error, next_check, moment, call.row),
+            )
+        status = outcome.result
+        if status.is_final:
+            self.final += 1
+            next_check = None
+        actual = status.actual_date_time
+        return (
+            (
+                "UPDATE calls SET call_status = ?, first_status = ?, second_status = ?, "
+                "actual_time = ?, error = NULL, next_check = ?, checks = checks + 1, "
+                "checked_at = ? WHERE row = ?"
+            ),
+            (
+                _word(status.call_status),
+                _word(status.first_recipient_status),
+                _word(status.second_recipient_status),
+                None if actual is None else int(actual.timestamp()),
+                next_check,
+                moment,
+                call.row,
+            ),
+        )
+
+    async def _due_in(self) -> float | None:
+        (due,) = await self._ask("SELECT min(next_check) FROM calls WHERE next_check IS NOT NULL")
+        return None if due is None else float(due) - self.clock()
+
+    async def _left(self) -> int:
+        (left,) = await self._ask("SELECT count(*) FROM calls WHERE next_check IS NOT NULL")
+        return int(left)
+
+    async def _ask(self, query: str) -> tuple[Any, ...]:
+        return await anyio.to_thread.run_sync(lambda: next(self.ledger.select(query)))
+
+
+def _word(state: object) -> str | None:
+    return None if state is None else str(state)

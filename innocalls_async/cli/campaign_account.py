@@ -1,0 +1,117 @@
+"""The commands that only read a ledger: status, export, report. They work while it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from innocalls_async.campaign import Ledger, State, export
+from innocalls_async.cli.campaign_run import exit_code, tell, told
+from innocalls_async.cli.common import Json, console, print_json
+
+__all__ = ["export_rows", "report", "status", "tell_counts", "tell_facts"]
+
+LedgerFile = Annotated[Path, typer.Argument(metavar="RUN.db", help="The campaign's ledger.")]
+
+
+class Format(StrEnum):
+    """What is exported."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+def status(ledger: LedgerFile, as_json: Json = False) -> None:
+    """Show how many rows are in each state; also while the campaign runs. Exits as `run` would."""
+    with told(), Ledger(ledger, owner=False) as opened:
+        counts = opened.counts()
+        runs = list(opened.select("SELECT started_at, ended_at, result FROM runs ORDER BY run"))
+    last = runs[-1] if runs else (None, None, None)
+    more = {
+        "runs": len(runs),
+        "last_run_at": last[0] and datetime.fromtimestamp(last[0], UTC).isoformat(),
+        "last_result": last[2],
+    }
+    if as_json:
+        tell_counts(counts, as_json=True, more=more)
+    else:
+        tell_facts({**{str(state): n for state, n in counts.items()}, **more}, as_json=False)
+    raise typer.Exit(exit_code(counts))
+
+
+def export_rows(
+    ledger: LedgerFile,
+    style: Annotated[Format, typer.Option("--format", help="CSV or JSON lines.")] = Format.CSV,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file instead of standard output.")
+    ] = None,
+) -> None:
+    """Write every row with its state, numbers whole: it is your own data.
+
+    In CSV, a text that a spreadsheet would take for a formula gets an apostrophe before it; JSON
+    lines have everything as it is.
+    """
+    with told(), Ledger(ledger, owner=False) as opened:
+        if output is None:
+            _export_to_pipe(opened, style)
+        else:
+            with output.open("w", encoding="utf-8", newline="") as file:
+                export.export(opened, file, style.value)
+
+
+def report(
+    ledger: LedgerFile,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write it as one page to this file, too.")
+    ] = None,
+    show_numbers: Annotated[
+        bool, typer.Option("--show-numbers", help="Whole numbers instead of masked ones.")
+    ] = False,
+) -> None:
+    """Show what became of the calls: states, answer and connect rates, attempts, pace."""
+    from innocalls_async.campaign.report import read_report  # noqa: PLC0415 - few need it
+    from innocalls_async.campaign.report_page import write_html  # noqa: PLC0415 - plots
+    from innocalls_async.campaign.report_terminal import render_terminal  # noqa: PLC0415
+
+    with told():
+        content = read_report(ledger, masked=not show_numbers)
+        render_terminal(content, console)
+        if html is not None:
+            write_html(content, html)
+
+
+def _export_to_pipe(ledger: Ledger, style: Format) -> None:
+    try:
+        export.export(ledger, sys.stdout, style.value)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has enough; the interpreter shall not complain of it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def tell_facts(facts: Mapping[str, object], *, as_json: bool) -> None:
+    if as_json:
+        print_json(facts)
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), "-" if value in (None, {}) else str(value))
+    console.print(table)
+
+
+def tell_counts(counts: Mapping[State, int], *, as_json: bool, more: Mapping[str, object]) -> None:
+    facts = {str(state): count for state, count in counts.items()}
+    if as_json:
+        print_json({**more, "rows": sum(counts.values()), **facts})
+    else:
+        tell(
+            ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in facts.items() if count)
+        )

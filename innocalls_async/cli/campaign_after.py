@@ -1,0 +1,192 @@
+"""The commands for a campaign that was sent: settle doubts, cancel, move, follow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import attrs
+import typer
+
+from innocalls_async import AsyncBridgeClient
+from innocalls_async.campaign import Campaign, Selection, after
+from innocalls_async.campaign.after import Swept
+from innocalls_async.campaign.watching import Watch, Watched
+from innocalls_async.cli.campaign_run import Rate, Service, tell, told
+from innocalls_async.cli.common import BaseUrl, Exit, Json, fail, print_json, read_token, run
+
+__all__ = ["cancel", "reschedule", "resolve", "watch"]
+
+Result = TypeVar("Result")
+
+LedgerFile = Annotated[Path, typer.Argument(metavar="RUN.db", help="The campaign's ledger.")]
+Rows = Annotated[list[int] | None, typer.Option("--row", help="A row by its number; again: more.")]
+Refs = Annotated[list[str] | None, typer.Option("--ref", help="A row by its ref; again: more.")]
+All = Annotated[bool, typer.Option("--all", help="All rows that it can be done to.")]
+RateOption = Annotated[str, typer.Option("--rate", help="Requests at most: 20/s, 1200/m.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at most.")]
+
+_SHIFT = re.compile(r"([+-]?)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?", re.IGNORECASE)
+
+
+def resolve(
+    ledger: LedgerFile,
+    *,
+    send_again: Annotated[
+        bool, typer.Option("--send-again", help="They are not on the books: make them pending.")
+    ] = False,
+    as_sent: Annotated[
+        bool, typer.Option("--as-sent", help="They are on the books: take them as scheduled.")
+    ] = False,
+    call_id: Annotated[
+        str | None, typer.Option(help="The id that the service has for it; with one row.")
+    ] = None,
+    row: Rows = None,
+    ref: Refs = None,
+    every: All = False,
+    as_json: Json = False,
+) -> None:
+    """Settle rows in doubt, once you looked them up at the service. Sends nothing by itself."""
+    if send_again == as_sent:
+        fail("say what became of them: --send-again or --as-sent")
+    selection = _selection(row, ref, every=every)
+    with told(), Campaign.open(ledger) as campaign:
+        count = after.resolve(
+            campaign.ledger, "send_again" if send_again else "sent", selection, call_id=call_id
+        )
+    if as_json:
+        print_json({"resolved": count})
+    else:
+        again = "; the `run` command sends them" if send_again and count else ""
+        tell(f"{count} rows are settled{again}.")
+
+
+def cancel(
+    ledger: LedgerFile,
+    *,
+    row: Rows = None,
+    ref: Refs = None,
+    every: All = False,
+    rate: RateOption = "50/s",
+    concurrency: Concurrency = 100,
+    base_url: BaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Cancel what is still to come: rows not sent yet, and calls on the service's books."""
+    selection = _selection(row, ref, every=every)
+    swept = _with_service(
+        ledger,
+        (rate, concurrency, base_url),
+        lambda campaign, client: after.cancel(
+            campaign.ledger, client, selection, concurrency=concurrency
+        ),
+    )
+    _tell_swept(swept, "cancelled", as_json=as_json)
+
+
+def reschedule(
+    ledger: LedgerFile,
+    *,
+    shift: Annotated[str, typer.Option(help="By how much: 2h, 1d, 90m, -30m.")],
+    row: Rows = None,
+    ref: Refs = None,
+    every: All = False,
+    rate: RateOption = "50/s",
+    concurrency: Concurrency = 100,
+    base_url: BaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Move calls that are still to come, within the campaign's hours.
+
+    One that was broken off is finished first, and then nothing is moved twice.
+    """
+    selection = _selection(row, ref, every=every)
+    amount = _shift(shift)
+    swept = _with_service(
+        ledger,
+        (rate, concurrency, base_url),
+        lambda campaign, client: after.reschedule(
+            campaign.ledger, client, amount, selection, concurrency=concurrency
+        ),
+    )
+    _tell_swept(swept, "moved", as_json=as_json)
+
+
+def watch(
+    ledger: LedgerFile,
+    *,
+    timeout: Annotated[float | None, typer.Option(help="Seconds to watch at most.")] = None,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds to a call's 2nd poll.")] = 2.0,
+    rate: RateOption = "50/s",
+    concurrency: Concurrency = 100,
+    base_url: BaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Ask for each call after its time until it is at its end; again: goes on."""
+    watched: Watched = _with_service(
+        ledger,
+        (rate, concurrency, base_url),
+        lambda campaign, client: Watch(
+            campaign.ledger, client, concurrency=concurrency, interval=interval
+        ).run(timeout),
+    )
+    if as_json:
+        print_json(attrs.asdict(watched))
+    else:
+        tell(
+            f"{watched.final} calls are at their end, {watched.unknown} are not known to the "
+            f"service, {watched.left} are still to be watched."
+        )
+
+
+def _selection(rows: list[int] | None, refs: list[str] | None, *, every: bool) -> Selection:
+    if every == bool(rows or refs):
+        fail("say which rows: --row, --ref or --all")
+    return Selection(rows or (), refs or ())
+
+
+def _shift(text: str) -> timedelta:
+    found = _SHIFT.fullmatch(text.strip())
+    if not found or not any(found.groups()[1:]):
+        fail(f"--shift: {text!r} is no time such as 2h, 1d, 90m or -30m")
+    days, hours, minutes = (int(part or 0) for part in found.groups()[1:])
+    amount = timedelta(days=days, hours=hours, minutes=minutes)
+    return -amount if found[1] == "-" else amount
+
+
+def _with_service(
+    ledger: Path,
+    reach: tuple[str, int, str | None],
+    operate: Callable[[Campaign, AsyncBridgeClient], Awaitable[Result]],
+) -> Result:
+    rate, concurrency, base_url = reach
+    limit = Rate.read(rate)
+    with told(), Campaign.open(ledger) as campaign:
+        service = Service(
+            token=read_token(),
+            timezone=campaign.options.timezone,
+            base_url=base_url,
+            rate=limit,
+            concurrency=concurrency,
+        )
+
+        async def work() -> Result:
+            async with service.client() as client:
+                return await operate(campaign, client)
+
+        return run(work)
+
+
+def _tell_swept(swept: Swept, done: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(attrs.asdict(swept))
+    else:
+        tell(
+            f"{swept.here} rows {done} here, {swept.at_service} {done} at the service, "
+            f"{swept.failed} failed there, {swept.left} left as they are."
+        )
+    if swept.failed:
+        raise typer.Exit(Exit.REFUSED)
