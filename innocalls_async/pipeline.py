@@ -219,7 +219,9 @@ class Pipeline:
             self._admission.hold(min(ending.quota_pause, self._policy.max_retry_after))
 
     def _is_retried(self, run: Run, ending: Ending) -> bool:
-        if run.is_last or (ending.retry_after or 0.0) > self._policy.max_retry_after:
+        if ending.error is None or run.is_last:
+            return False
+        if (ending.retry_after or 0.0) > self._policy.max_retry_after:
             return False
         word = verdict(run.message.operation.name, ending, self._policy.creates)
         return word is Verdict.RETRY or (word is Verdict.RETRY_ONCE and run.attempts == 1)

@@ -18,4 +18,6 @@ def main() -> None:
             f"innocalls: {error.name} is not installed; "
             'run: python -m pip install "innocalls-async[cli]"'
         )
+    except KeyboardInterrupt:  # while still importing
+        sys.exit(130)
     app()

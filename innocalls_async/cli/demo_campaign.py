@@ -62,7 +62,8 @@ class _Commands:
         self._say("Killed half way (SIGKILL). The same command again:")
         self._finish(command)
         self._finish(["watch", str(self._ledger), "--rate", f"{RATE}/s", "--timeout", "60"])
-        self._finish(["report", str(self._ledger), "--html", str(self._page)])
+        # Its tables are also in the page, and long.
+        self._finish(["report", str(self._ledger), "--html", str(self._page)], shows=False)
         self._finish(["export", str(self._ledger), "--output", str(self._export)])
 
     @property
@@ -79,18 +80,18 @@ class _Commands:
                 time.sleep(0.02)
             process.kill()
 
-    def _finish(self, command: list[str]) -> None:
-        with self._start(command) as process:
+    def _finish(self, command: list[str], *, shows: bool = True) -> None:
+        with self._start(command, shows=shows) as process:
             code = process.wait()
         if code not in _DONE:
             fail(f"the demo's `innocalls campaign {command[0]}` ended with exit code {code}")
 
-    def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
+    def _start(self, command: list[str], *, shows: bool = True) -> subprocess.Popen[bytes]:
         self._say(f"$ innocalls campaign {' '.join(command)}")
         return subprocess.Popen(
             [sys.executable, "-m", "innocalls_async", "campaign", *command],
             env=self._environment,
-            stdout=subprocess.DEVNULL if self._is_quiet else None,
+            stdout=None if shows and not self._is_quiet else subprocess.DEVNULL,
         )
 
     def _say(self, text: str) -> None:
