@@ -38,6 +38,9 @@ LEAST_PAUSE: Final = 0.05
 # that a request is believed to have queued in front of the service.
 UNNOTICED: Final = 0.001
 LONGEST_QUEUE: Final = 0.05
+LONGEST_FIRST_QUEUE: Final = 0.25
+# Seconds after the first answer in which the fastest one is not known yet.
+LEARNING: Final = 1.0
 
 
 @define(eq=False)
@@ -70,6 +73,7 @@ class Admission:
         self._postpone: Callable[[float, float], None] | None
         self._postpone = getattr(limiter, "postpone", None)
         self._fastest = math.inf  # seconds from a first byte to its whole answer
+        self._learnt_at = math.inf
         self._longest_pause = longest_pause
         self._clock = clock
         self._sleep = sleep
@@ -115,12 +119,18 @@ class Admission:
     def answered(self, granted_at: float) -> None:
         """Its answer is there. The service counted it at the latest when it would have had to,
         to answer as fast as it ever did; so much of its delay is held against the limit, up to
-        a small part of a second, lest a slow service slow us down for nothing. The bit more is
-        for what even the fastest took: without it, one window in a few runs was exceeded."""
-        took = self._clock() - granted_at
+        a small part of a second, lest a slow service slow us down for nothing. In the first
+        second, when all may queue behind a burst, nobody knows how fast it can be."""
+        now = self._clock()
+        took = now - granted_at
         self._fastest = min(self._fastest, took)
-        queued = min(took - self._fastest + UNNOTICED, LONGEST_QUEUE)
-        self._count_from(granted_at, granted_at + queued)
+        self._learnt_at = min(self._learnt_at, now + LEARNING)
+        if now < self._learnt_at:
+            queued = min(took, LONGEST_FIRST_QUEUE)
+        else:
+            queued = min(took - self._fastest, LONGEST_QUEUE)
+        # A bit more for what even the fastest took: else one window in a few runs is exceeded.
+        self._count_from(granted_at, granted_at + queued + UNNOTICED)
 
     def _count_from(self, granted_at: float, used_at: float) -> float:
         if self._postpone is None:

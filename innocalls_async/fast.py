@@ -64,14 +64,13 @@ class FastTransport(httpx.AsyncBaseTransport):
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply:
-        """The reply to `message`; `ExchangeError` for anything but a whole one.
-
-        The attempt's timeout is for making a connection, if need be, and again for the rest.
-        """
+        """The reply to `message`; `ExchangeError` for anything but a whole one."""
         seconds = attempt.timeout
         try:
             data = _encode(message.operation.method, message.target, message.headers, message.body)
-            connection = self._reuse(origin) or await self._admit(origin, seconds, seconds)
+            connection = self._reuse(origin)
+            if connection is None:
+                connection, seconds = await self._admit_within(origin, seconds)
             status, headers, body = await connection.exchange(
                 data, seconds, sending=attempt.sending
             )
@@ -139,6 +138,17 @@ class FastTransport(httpx.AsyncBaseTransport):
         # A loop that has ended cannot close its connections any more: they are only dropped.
         self._forget()
         self._loop = loop
+
+    async def _admit_within(self, origin: str, seconds: float) -> tuple[Connection, float]:
+        """A connection, and what is left of `seconds`."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(seconds):
+                connection = await self._admit(origin)
+        except TimeoutError:
+            raise ExchangeTimeoutError from None
+        return connection, seconds - (loop.time() - began)
 
     async def _admit(
         self, origin: str, pool: float | None = None, connect: float | None = None

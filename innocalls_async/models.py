@@ -38,7 +38,7 @@ def _check_text(_instance: object, attribute: Attribute[str], value: str) -> Non
     if not value or value.isspace():
         raise ValueError(f"{attribute.name}: must not be empty")
     try:
-        value.isascii() or value.encode()
+        value.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{attribute.name}: holds half a character (a lone surrogate)") from None
 
@@ -81,6 +81,11 @@ def _check_time(
         )
 
 
+def _check_callees_differ(instance: BridgeRequest, _attribute: Attribute[str], value: str) -> None:
+    if value == instance.first_callee_number:
+        raise ValueError("second_callee_number: is the same as first_callee_number")
+
+
 @pydantic_aware
 @frozen
 class BridgeRequest:
@@ -97,15 +102,12 @@ class BridgeRequest:
     call_flow_id: str = field(validator=_check_text)
     first_callee_number: str = field(converter=_first_number, repr=_masked)
     first_callee_name: str = field(validator=_check_name)
-    second_callee_number: str = field(converter=_second_number, repr=_masked)
+    second_callee_number: str = field(
+        converter=_second_number, validator=_check_callees_differ, repr=_masked
+    )
     second_callee_name: str = field(validator=_check_name)
     duration: int = field(validator=_check_duration)
     call_time: datetime | None = field(default=None, validator=_check_time)
-
-    @second_callee_number.validator
-    def _check_callees_differ(self, _attribute: Attribute[str], value: str) -> None:
-        if value == self.first_callee_number:
-            raise ValueError("second_callee_number: is the same as first_callee_number")
 
     def masked(self) -> Self:
         """A copy for people to read, its numbers masked. It is refused where calls are made."""

@@ -14,6 +14,8 @@ from email.utils import parsedate_to_datetime
 
 __all__ = ["quota_pause", "retry_after"]
 
+# A day: nobody means more, and digits that are no time shall not travel on as one.
+_LONGEST = 86_400.0
 _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
 # A reset above this is a moment (seconds since 1970), below it a number of seconds from now.
 _MOMENT_FROM = 1_000_000_000
@@ -22,14 +24,14 @@ _RESET = ("x-ratelimit-reset", "ratelimit-reset")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the service asks to wait, never negative; None if it does not say, or not so
-    that it can be read. A date is measured against the reply's own Date, so that a clock that is
+    """Seconds that the service asks to wait, from 0 to those of a day; None if it does not say,
+    or not so that it can be read. A date is measured against the reply's own Date, so that a clock that is
     off here does no harm."""
     text = headers.get("retry-after", "").strip()
-    if text:
-        seconds = _read_seconds(text)
-        return seconds if seconds is not None else _until_date(text, headers)
-    return _until_reset(headers)
+    seconds = _until_reset(headers) if not text else _read_seconds(text)
+    if text and seconds is None:
+        seconds = _until_date(text, headers)
+    return None if seconds is None else min(seconds, _LONGEST)
 
 
 def quota_pause(headers: Mapping[str, str]) -> float | None:

@@ -261,7 +261,11 @@ class TestProblems:
         tree: set[type] = {InnoCallsError}
         unseen: list[type] = [InnoCallsError]
         while unseen:
-            children: list[type] = unseen.pop().__subclasses__()
+            children: list[type] = [
+                child
+                for child in unseen.pop().__subclasses__()
+                if child.__module__ == InnoCallsError.__module__  # not those of other parts
+            ]
             tree.update(children)
             unseen += children
         assert tree == {type(error) for error, _, _ in ERRORS}

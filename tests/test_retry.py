@@ -176,7 +176,7 @@ async def test_attempts_and_pauses_keep_their_bounds(
     assert len(made) == min(policy.attempts, refused, patience + 1)
     assert len(pauses) == len(made) - 1
     slept = [later - earlier for earlier, later in pairwise(made)]
-    assert slept == pytest.approx(pauses)
+    assert slept == pytest.approx(pauses, abs=1e-9)
     for number, (pause, ending) in enumerate(zip(pauses, script, strict=False)):
         if ending.evidence is Evidence.LIMITED:
             assert pause == 0  # the shared pause is waited for by everyone together
