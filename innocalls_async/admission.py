@@ -30,9 +30,7 @@ __all__ = ["Admission", "Rank"]
 
 Rank: TypeAlias = tuple[int, int]  # priority (the lower goes first), then the operation's number
 
-# Seconds for a 429 that does not say how long to wait, and the least for one that does; each
-# refused probe doubles them.
-UNSTATED_PAUSE: Final = 1.0
+# The least seconds for a 429 that says how long to wait, unless the policy's pauses are shorter.
 LEAST_PAUSE: Final = 0.05
 # Seconds between a grant and its use that are not worth telling the limiter of, and the most
 # that a request is believed to have queued in front of the service.
@@ -63,6 +61,7 @@ class Admission:
         places: int,
         limiter: RateLimiter | None,
         *,
+        first_pause: float = 1.0,
         longest_pause: float = math.inf,
         clock: Callable[[], float] = current_time,
         sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
@@ -74,6 +73,7 @@ class Admission:
         self._postpone = getattr(limiter, "postpone", None)
         self._fastest = math.inf  # seconds from a first byte to its whole answer
         self._learnt_at = math.inf
+        self._first_pause = first_pause
         self._longest_pause = longest_pause
         self._clock = clock
         self._sleep = sleep
@@ -140,7 +140,8 @@ class Admission:
 
     def limited(self, rank: Rank, began: float, seconds: float | None) -> float:
         """The attempt of `rank`, begun at `began`, was answered 429: pause everyone for
-        `seconds`, and slow the limiter down. Returns how long the pause is."""
+        `seconds` (`first_pause` where it does not say), and slow the limiter down. Each refused
+        probe doubles the least pause. Returns how long it is."""
         if rank == self._probe:
             self._refused_probes += 1
         elif began > self._paused_at:
@@ -149,7 +150,10 @@ class Admission:
             if self._slow_down is not None:
                 self._slow_down()
         growth = 2.0 ** min(self._refused_probes, 10)
-        pause = UNSTATED_PAUSE * growth if seconds is None else max(seconds, LEAST_PAUSE * growth)
+        if seconds is None:
+            pause = self._first_pause * growth
+        else:
+            pause = max(seconds, min(LEAST_PAUSE, self._first_pause) * growth)
         pause = min(pause, self._longest_pause)
         self._paused_at = self._clock()
         self.hold(pause)

@@ -91,6 +91,7 @@ class AsyncBridgeClient:
         self._is_closed = True  # until everything below went well
         _check_options(timeout, deadline, max_connections, transport, http_client)
         zone = load_zone(timezone)
+        policy = retry or RetryPolicy()
         self._wire = Wire(
             base_url=base_url or os.environ.get("INNOCALLS_BASE_URL") or DEFAULT_BASE_URL,
             token=_token(token),
@@ -107,7 +108,8 @@ class AsyncBridgeClient:
             admission=Admission(
                 max_connections,
                 TokenBucket(_DEFAULT_RATE) if isinstance(limiter, _Default) else limiter,
-                longest_pause=(retry or RetryPolicy()).max_retry_after,
+                first_pause=policy.initial,
+                longest_pause=policy.max_retry_after,
             ),
             retry=retry,
             timeout=timeout,

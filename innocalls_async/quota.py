@@ -25,8 +25,8 @@ _RESET = ("x-ratelimit-reset", "ratelimit-reset")
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the service asks to wait, from 0 to those of a day; None if it does not say,
-    or not so that it can be read. A date is measured against the reply's own Date, so that a clock that is
-    off here does no harm."""
+    or not so that it can be read. A date is measured against the reply's own Date, so that a
+    clock that is off here does no harm."""
     text = headers.get("retry-after", "").strip()
     seconds = _until_reset(headers) if not text else _read_seconds(text)
     if text and seconds is None:

@@ -31,7 +31,6 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from innocalls_async.admission import UNSTATED_PAUSE
 from innocalls_async.errors import (
     APIError,
     BadRequestError,
@@ -135,7 +134,7 @@ def value_problem(text: str) -> Problem:
 def _seconds(error: InnoCallsError) -> str:
     """As long as the service asked for, or as the client itself pauses where it did not say."""
     asked = getattr(error, "retry_after", None)
-    return str(max(1, math.ceil(UNSTATED_PAUSE if asked is None else asked)))
+    return str(max(1, math.ceil(asked or 0)))
 
 
 def _field_errors(error: InnoCallsError) -> Mapping[str, Any]:
