@@ -14,8 +14,8 @@ from email.utils import parsedate_to_datetime
 
 __all__ = ["quota_pause", "retry_after"]
 
-# A day: nobody means more, and digits that are no time shall not travel on as one.
-_LONGEST = 86_400.0
+# Thirty years: nobody means more, and digits that are no time shall not travel on as one.
+_LONGEST = 1e9
 _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
 # A reset above this is a moment (seconds since 1970), below it a number of seconds from now.
 _MOMENT_FROM = 1_000_000_000
@@ -24,7 +24,7 @@ _RESET = ("x-ratelimit-reset", "ratelimit-reset")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the service asks to wait, from 0 to those of a day; None if it does not say,
+    """Seconds that the service asks to wait, from 0 to a billion; None if it does not say,
     or not so that it can be read. A date is measured against the reply's own Date, so that a
     clock that is off here does no harm."""
     text = headers.get("retry-after", "").strip()

@@ -87,7 +87,7 @@ def samples() -> list[api.InnoCallsError]:
         "headers": {"a": "b"},
         "request_id": "r",
     }
-    kinds = {*TABLE.values(), api.APIError, api.RedirectError, api.ResponseError}
+    kinds = dict.fromkeys([*TABLE.values(), api.APIError, api.RedirectError, api.ResponseError])
     errors: list[api.InnoCallsError] = [kind("said", **facts) for kind in kinds]
     errors += [api.NotSentError("said"), api.DeadlineExceededError("said"), api.InnoCallsError("s")]
     errors += [api.ValidationError("said", errors={"duration": ["is missing"]})]

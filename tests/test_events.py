@@ -45,8 +45,9 @@ async def test_a_success_tells_its_steps() -> None:
     ]
     waited, ended = seen[6], seen[-1]
     assert untimed(waited) == events.LimiterWaited("create", 2, 1, 0.0)
-    assert waited.seconds == pytest.approx(3.0, abs=0.01)
-    assert ended.seconds == pytest.approx(5.0, abs=0.01)
+    # A little more than 3: in the first second, an answer's delay is held against the limit.
+    assert 3.0 <= waited.seconds < 3.3
+    assert ended.seconds == pytest.approx(waited.seconds + 2.0, abs=0.01)
 
 
 async def test_retries_and_pauses_are_told() -> None:

@@ -261,11 +261,9 @@ class TestProblems:
         tree: set[type] = {InnoCallsError}
         unseen: list[type] = [InnoCallsError]
         while unseen:
-            children: list[type] = [
-                child
-                for child in unseen.pop().__subclasses__()
-                if child.__module__ == InnoCallsError.__module__  # not those of other parts
-            ]
+            found: list[type] = unseen.pop().__subclasses__()
+            # Not those of other parts.
+            children = [kind for kind in found if kind.__module__ == InnoCallsError.__module__]
             tree.update(children)
             unseen += children
         assert tree == {type(error) for error, _, _ in ERRORS}

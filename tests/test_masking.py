@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from innocalls_async.masking import mask_number, mask_text
 
 NUMBERS = st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True)
-TOKENS = st.from_regex(r"[\x21-\x7e]{4,40}", fullmatch=True)
+TOKENS = st.from_regex(r"[\x21-\x7e]{6,40}", fullmatch=True)
 NO_DIGITS = st.text(st.characters(exclude_categories=["Nd", "No", "Nl", "Cs"]))
 
 

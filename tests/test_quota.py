@@ -52,7 +52,7 @@ def test_no_header_makes_a_pause_that_cannot_be_waited_for(headers: dict[str, st
         ("120", 120.0),
         (" 7 ", 7.0),
         ("1.5", 1.5),
-        ("999999999999", 86_400.0),
+        ("999999999999", 1e9),
         ("-1", None),
         ("nan", None),
         ("1e3", None),
@@ -62,7 +62,7 @@ def test_no_header_makes_a_pause_that_cannot_be_waited_for(headers: dict[str, st
     ],
 )
 def test_retry_after_in_seconds(text: str, seconds: float | None) -> None:
-    """Plain decimal seconds are read, up to a day, and nothing else is taken for them."""
+    """Plain decimal seconds are read, up to a billion, and nothing else is taken for them."""
     assert retry_after({"retry-after": text}) == seconds
 
 

@@ -107,7 +107,7 @@ class Shown:
             if link is not None:
                 self.add(link)
                 self.texts.append(repr({**link.__dict__, "args": link.args}))
-        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        for protocol in (0, pickle.HIGHEST_PROTOCOL):
             pickled = pickle.dumps(error, protocol)
             self.texts.append(pickled.decode("latin-1"))
             loaded = pickle.loads(pickled)  # noqa: S301 - ours
@@ -116,10 +116,11 @@ class Shown:
             self.texts.append(repr(loaded.__dict__))
 
     def check(self) -> None:
+        everything = "\n".join(self.texts)
         for canary in CANARIES:
-            for text in self.texts:
-                found = text.find(canary)
-                assert found < 0, f"{canary!r} in ...{text[max(0, found - 100) : found + 100]!r}"
+            found = everything.find(canary)
+            around = everything[max(0, found - 100) : found + 100]
+            assert found < 0, f"{canary!r} in ...{around!r}"
 
 
 def echo(status: int, content_type: str = "application/json") -> Script:
@@ -233,7 +234,7 @@ async def carry_out_everything(url: str, lane: str, shown: Shown) -> None:
         base_url=url,
         limiter=None,
         retry=RetryPolicy(attempts=2, initial=0, maximum=0, max_retry_after=0.05),
-        timeout=0.3,
+        timeout=0.15,
         on_event=events.append,
         **options,
     ) as client:
@@ -263,13 +264,14 @@ async def carry_out_everything(url: str, lane: str, shown: Shown) -> None:
         await http.aclose()
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-async def test_a_hostile_server(lane: str, logs: Collector, name: str) -> None:
+async def test_a_hostile_server(lane: str, logs: Collector) -> None:
     """A server that repeats token and numbers in every part of its reply gets them into no log,
     repr, message, traceback or pickle."""
     shown = Shown()
-    with RawServer(SCRIPTS[name]) as server:
-        await carry_out_everything(server.url, lane, shown)
+    with RawServer() as server:
+        for script in SCRIPTS.values():
+            server.script = script
+            await carry_out_everything(server.url, lane, shown)
     assert any("cAnArY" in str(request.headers) for request in server.received)
     shown.texts += logs.texts
     shown.check()
