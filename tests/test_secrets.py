@@ -212,7 +212,6 @@ LANES: dict[str, Callable[[], dict[str, Any]]] = {
         "default-asyncio",
         "default-trio",
         "http_client-asyncio",
-        "http_client-trio",
         "fast-asyncio",
     ]
 )
@@ -234,7 +233,7 @@ async def carry_out_everything(url: str, lane: str, shown: Shown) -> None:
         base_url=url,
         limiter=None,
         retry=RetryPolicy(attempts=2, initial=0, maximum=0, max_retry_after=0.05),
-        timeout=0.15,
+        timeout=0.1,
         on_event=events.append,
         **options,
     ) as client:
