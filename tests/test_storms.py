@@ -413,31 +413,6 @@ class StrictLimit:
         )
 
 
-async def check_told_four_times_the_limit() -> None:
-    """Told 400 a second by a service that takes 100 and says `Retry-After: 1`, 800 of 800 calls
-    end scheduled in under 2.5 x the ideal time."""
-    limit = StrictLimit(100)
-    booked: Counter[str] = Counter()
-
-    async def handle(request: httpx.Request) -> httpx.Response:
-        if not limit.admits():
-            headers = {"Retry-After": "1"}
-            return httpx.Response(429, json={"message": "Too Many Attempts."}, headers=headers)
-        booked[number_in(request.content)] += 1
-        return httpx.Response(200, json=created())
-
-    began = time.monotonic()
-    async with AsyncBridgeClient(
-        TOKEN, transport=httpx.MockTransport(handle), limiter=TokenBucket(400)
-    ) as client:
-        outcomes = [outcome async for outcome in client.bridge_many(requests(800))]
-    seconds = time.monotonic() - began
-    assert Counter(type(outcome) for outcome in outcomes) == {Scheduled: 800}
-    assert set(booked.values()) == {1}
-    assert seconds < 2.5 * 8
-    print(f"\n800 calls at 100/s, told 400/s: {seconds:.1f} s, {limit.refused} refused")  # noqa: T201
-
-
 SECONDS = 3.0
 
 
@@ -463,19 +438,23 @@ async def run_at(rate: int, limit: StrictLimit, transport: Any, base_url: str | 
     return sum(mark - first < SECONDS for mark in limit.marks) / (rate * SECONDS)
 
 
-def report(where: str, rate: int, limit: StrictLimit, share: float) -> None:
+def report(where: str, rate: int, limit: StrictLimit, share: float) -> bool:
+    """Print the figures; whether enough of the rate was used. An excess is an error at once."""
     gaps = [b - a for a, b in zip(limit.marks, limit.marks[rate:], strict=False)]
-    print(  # noqa: T201 - the figures
+    print(  # noqa: T201
         f"\n{where} {rate}/s: {share:.2%} used, {limit.refused} refused, at most "
         f"{limit.most_in_a_window()} in a window, least gap {1000 * min(gaps):.2f} ms"
     )
     assert limit.refused == 0
     assert limit.most_in_a_window() <= rate
-    assert share >= 0.985
+    return share >= 0.985
 
 
-@pytest.mark.soak  # real seconds on a real clock: a busy machine would fail it for nothing
-async def check_in_process(rate: int) -> None:
+# A machine that is busy with other things takes from the share used, and must not add an excess.
+TRIES = 3
+
+
+async def use_in_process(rate: int) -> bool:
     limit = StrictLimit(rate)
     reply = httpx.Response(200, json=created()).content
 
@@ -483,10 +462,10 @@ async def check_in_process(rate: int) -> None:
         return httpx.Response(200 if limit.admits() else 429, content=reply)
 
     share = await run_at(rate, limit, httpx.MockTransport(handle), None)
-    report("in process", rate, limit, share)
+    return report("in process", rate, limit, share)
 
 
-async def check_over_a_socket(rate: int) -> None:
+async def use_over_a_socket(rate: int) -> bool:
     limit = StrictLimit(rate)
 
     async def answer(peer: Peer, request: Received) -> None:
@@ -494,34 +473,52 @@ async def check_over_a_socket(rate: int) -> None:
 
     with RawServer(answer) as server:
         share = await run_at(rate, limit, fast_transport(), server.url)
-    report("over a socket", rate, limit, share)
+    return report("over a socket", rate, limit, share)
 
 
-async def test_a_limit_of_1000() -> None:
+@pytest.mark.parametrize("rate", [100, 1000])
+async def test_the_limit_in_process(rate: int) -> None:
     """No window over the limit by the service's own clock, and 98.5 % of the rate used."""
-    await check_in_process(1000)
+    for _ in range(TRIES):
+        if await use_in_process(rate):
+            return
+    pytest.fail("too little of the rate was used")
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_limit_of_1000_over_a_socket() -> None:
+@pytest.mark.parametrize("rate", [100, 1000])
+async def test_the_limit_over_a_socket(rate: int) -> None:
     """The same over real sockets, with the fast transport."""
-    await check_over_a_socket(1000)
+    for _ in range(TRIES):
+        if await use_over_a_socket(rate):
+            return
+    pytest.fail("too little of the rate was used")
 
 
-async def test_a_limit_of_100() -> None:
-    """The same at 100 a second; beside it, told 400 a second by a service that takes 100, 800 of
-    800 calls end scheduled in under 2.5 x the ideal time."""
-    async with anyio.create_task_group() as group:
-        group.start_soon(check_in_process, 100)
-        if sniffio.current_async_library() == "asyncio":
-            group.start_soon(check_told_four_times_the_limit)
-            group.start_soon(check_over_a_socket, 100)
-
-
-@pytest.mark.soak
+@pytest.mark.parametrize("anyio_backend", ["asyncio", pytest.param("trio", marks=pytest.mark.soak)])
 async def test_told_four_times_the_limit() -> None:
-    """On each loop."""
-    await check_told_four_times_the_limit()
+    """Told 400 a second by a service that takes 100 and says `Retry-After: 1`, 800 of 800 calls
+    end scheduled in under 2.5 x the ideal time."""
+    limit = StrictLimit(100)
+    booked: Counter[str] = Counter()
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        if not limit.admits():
+            headers = {"Retry-After": "1"}
+            return httpx.Response(429, json={"message": "Too Many Attempts."}, headers=headers)
+        booked[number_in(request.content)] += 1
+        return httpx.Response(200, json=created())
+
+    began = time.monotonic()
+    async with AsyncBridgeClient(
+        TOKEN, transport=httpx.MockTransport(handle), limiter=TokenBucket(400)
+    ) as client:
+        outcomes = [outcome async for outcome in client.bridge_many(requests(800))]
+    seconds = time.monotonic() - began
+    assert Counter(type(outcome) for outcome in outcomes) == {Scheduled: 800}
+    assert set(booked.values()) == {1}
+    assert seconds < 2.5 * 8
+    print(f"\n800 calls at 100/s, told 400/s: {seconds:.1f} s, {limit.refused} refused")  # noqa: T201
 
 
 async def test_events_count_what_was_sent() -> None:
