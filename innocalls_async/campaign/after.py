@@ -62,9 +62,10 @@ def resolve(
     if call_id is not None and len(ledger.calls(f"state = 'in_doubt' AND {where}", parameters)) > 1:
         raise CampaignError("a call id is one row's; choose that row")
     return ledger.write(
-        "UPDATE calls SET state = 'scheduled', call_id = ?1, error = NULL, "  # noqa: S608 - ours
-        "next_check = iif(?1 IS NULL, NULL, coalesce(call_time, ended_at)) "
+        "UPDATE calls SET state = 'scheduled', call_id = ?, error = NULL, "  # noqa: S608 - ours
+        "next_check = iif(? IS NULL, NULL, coalesce(call_time, ended_at)) "
         f"WHERE state = 'in_doubt' AND {where}",
+        call_id,
         call_id,
         *parameters,
     )

@@ -192,7 +192,7 @@ class _Loading:
         self.connection.executemany(
             "INSERT INTO calls (row, line, ref, state, error, call_flow_id, first_callee_number, "
             "first_callee_name, second_callee_number, second_callee_name, duration, call_time, "
-            "asked_time) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?12, ?12)",
+            "asked_time) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             entries,
         )
 
@@ -269,6 +269,7 @@ class _Loading:
 
 def _columns(entry: Entry, objection: str | None) -> tuple[object, ...]:
     request = entry.request
+    call_time = _seconds(request.call_time)
     return (
         entry.row,
         entry.line,
@@ -281,7 +282,8 @@ def _columns(entry: Entry, objection: str | None) -> tuple[object, ...]:
         request.second_callee_number,
         request.second_callee_name,
         request.duration,
-        _seconds(request.call_time),
+        call_time,
+        call_time,
     )
 
 

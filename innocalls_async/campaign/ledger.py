@@ -28,6 +28,7 @@ _CALL: Final = (
     "row, ref, call_flow_id, first_callee_number, first_callee_name, second_callee_number, "
     "second_callee_name, duration, call_time, asked_time, call_id, checks, new_time"
 )
+Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 # Looked at in one transaction for rows that may go, so that none of them takes long.
 _LOOKED_AT: Final = 1000
 
@@ -183,14 +184,12 @@ class Ledger:
             row = found.fetchone()
         return row[0] if row else None
 
-    def select(self, query: str, parameters: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+    def select(self, query: str, parameters: Parameters = ()) -> Iterator[tuple[Any, ...]]:
         """The rows of a reading query, streamed."""
         with store.reading(self.path):
             yield from self._connection.execute(query, parameters)
 
-    def calls(
-        self, where: str, parameters: Sequence[object] = (), *, limit: int = -1
-    ) -> list[Call]:
+    def calls(self, where: str, parameters: Parameters = (), *, limit: int = -1) -> list[Call]:
         """The rows for which the SQL condition `where` holds, at most `limit`, in order."""
         query = f"SELECT {_CALL} FROM calls WHERE {where} LIMIT {limit}"  # noqa: S608 - ours
         with store.reading(self.path):
@@ -227,11 +226,20 @@ class Ledger:
 
     def _record(self, records: Iterable[Record]) -> None:
         self._connection.executemany(
-            "UPDATE calls SET state = ?1, attempts = attempts + ?2, call_id = ?3, error = ?4, "
-            "ended_at = ?5, next_check = iif(?3 IS NULL, NULL, coalesce(call_time, ?5)) "
-            "WHERE row = ?6",
+            "UPDATE calls SET state = ?, attempts = attempts + ?, call_id = ?, error = ?, "
+            "ended_at = ?, next_check = iif(? IS NULL, NULL, coalesce(call_time, ?)) "
+            "WHERE row = ?",
             (
-                (str(one.state), one.attempts, one.call_id, one.error, one.ended_at, one.row)
+                (
+                    str(one.state),
+                    one.attempts,
+                    one.call_id,
+                    one.error,
+                    one.ended_at,
+                    one.call_id,
+                    one.ended_at,
+                    one.row,
+                )
                 for one in records
             ),
         )

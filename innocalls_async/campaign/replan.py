@@ -15,10 +15,10 @@ __all__ = ["spread_late_calls"]
 _PAGE: Final = 1000
 
 # Only what the plan itself chose the time for: what the file wants at a time that is over expires.
-_LATE: Final = "state = 'pending' AND asked_time IS NULL AND call_time < ?1"
+_LATE: Final = "state = 'pending' AND asked_time IS NULL AND call_time < :now"
 _KEPT: Final = (
-    "call_time >= ?1 AND state IN ('pending', 'sending', 'scheduled', 'in_doubt') "
-    "OR call_time < ?1 AND call_time + duration * 60 + 60 > ?1 AND state IN ('scheduled', "
+    "call_time >= :now AND state IN ('pending', 'sending', 'scheduled', 'in_doubt') "
+    "OR call_time < :now AND call_time + duration * 60 + 60 > :now AND state IN ('scheduled', "
     "'in_doubt')"
 )
 
@@ -31,10 +31,10 @@ def spread_late_calls(ledger: Ledger, options: InputOptions, now: float) -> int:
     """
     if options.plan.spread is None:
         return 0
-    ((late,),) = ledger.select(f"SELECT count(*) FROM calls WHERE {_LATE}", [now])  # noqa: S608
+    ((late,),) = ledger.select(f"SELECT count(*) FROM calls WHERE {_LATE}", {"now": now})  # noqa: S608
     if not late:
         return 0
-    ((kept,),) = ledger.select(f"SELECT count(*) FROM calls WHERE {_KEPT}", [now])  # noqa: S608
+    ((kept,),) = ledger.select(f"SELECT count(*) FROM calls WHERE {_KEPT}", {"now": now})  # noqa: S608
     moment = datetime.fromtimestamp(int(now) + 1, UTC)
     planner = options.plan.planner(options.timezone, moment, allow_past=False, calls=kept + late)
     for _ in planner.plan(_row(call, moment) for call in _calls(ledger, _KEPT, now)):
@@ -50,8 +50,9 @@ def spread_late_calls(ledger: Ledger, options: InputOptions, now: float) -> int:
 
 
 def _calls(ledger: Ledger, where: str, now: float) -> Iterator[Call]:
+    query = f"({where}) AND row > :last ORDER BY row"
     last = 0
-    while page := ledger.calls(f"({where}) AND row > ?2 ORDER BY row", (now, last), limit=_PAGE):
+    while page := ledger.calls(query, {"now": now, "last": last}, limit=_PAGE):
         yield from page
         last = page[-1].row
 
