@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
-import subprocess
 from collections import Counter
 from html.parser import HTMLParser
 from io import StringIO
@@ -18,7 +16,7 @@ from rich.console import Console
 from innocalls_async.campaign.errors import LedgerError
 from innocalls_async.campaign.report import Report, read_report
 from innocalls_async.campaign.report_attention import ATTENTION_ROWS
-from innocalls_async.campaign.report_page import page, write_html
+from innocalls_async.campaign.report_page import page
 from innocalls_async.campaign.report_tables import Table, headline, tables
 from innocalls_async.campaign.report_terminal import render_terminal
 from innocalls_async.campaign.store import draft, publish
@@ -345,31 +343,3 @@ def test_what_the_ledger_says_is_inert(html: str) -> None:
 def test_the_same_ledger_gives_the_same_page(report: Report, html: str) -> None:
     """No date and no chance is in the page."""
     assert page(report) == html
-
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="the other tests read the same page without a browser")
-def test_a_browser_shows_the_page(report: Report, tmp_path: Path) -> None:
-    """A real browser finds the same tables in the page, and nothing ran in it."""
-    file = tmp_path / "report.html"
-    write_html(report, file)
-    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-    more = "--disable-component-update --disable-sync --host-resolver-rules=MAP * ~NOTFOUND"
-    browser = subprocess.run(
-        [
-            str(CHROMIUM),
-            *flags.split(),
-            *more.split(maxsplit=2),
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--dump-dom",
-            file.as_uri(),
-        ],
-        capture_output=True,
-        check=True,
-        timeout=50,
-    )
-    reader = Reader(browser.stdout.decode())
-    assert reader.tables == {table.name: table_cells(table) for table in tables(report)}
-    assert reader.elements["script"] == 0
