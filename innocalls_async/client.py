@@ -21,7 +21,7 @@ from innocalls_async.fanout import FanOut
 from innocalls_async.limiter import RateLimiter, TokenBucket
 from innocalls_async.models import BridgeRequest, CallStatus, ScheduledCall
 from innocalls_async.outcomes import Done, Outcome, Refused, Scheduled
-from innocalls_async.pipeline import Pipeline
+from innocalls_async.pipeline import Pipeline, Run
 from innocalls_async.replies import Reader
 from innocalls_async.retry import RetryPolicy
 from innocalls_async.times import load_zone
@@ -244,7 +244,7 @@ class AsyncBridgeClient:
             requests,
             concurrency,
             self._wire.create,
-            lambda index, request, call: Scheduled(index, request, call.call_id),
+            lambda run, index, request, call: Scheduled(index, request, call.call_id, run.attempts),
         )
 
     def status_many(
@@ -254,7 +254,7 @@ class AsyncBridgeClient:
         concurrency: int | None = None,
     ) -> FanOut[tuple[str, str], Done[CallStatus] | Refused]:
         """`status` for many `(call_id, call_flow_id)`, as `bridge_many`."""
-        return self._fan_out(calls, concurrency, lambda call: self._wire.status(*call), Done)
+        return self._fan_out(calls, concurrency, lambda call: self._wire.status(*call), _done)
 
     def edit_many(
         self,
@@ -263,7 +263,7 @@ class AsyncBridgeClient:
         concurrency: int | None = None,
     ) -> FanOut[tuple[str, BridgeRequest], Done[None] | Refused]:
         """`edit` for many `(call_id, request)`, as `bridge_many`."""
-        return self._fan_out(edits, concurrency, lambda edit: self._wire.edit(*edit), Done)
+        return self._fan_out(edits, concurrency, lambda edit: self._wire.edit(*edit), _done)
 
     def delete_many(
         self,
@@ -272,14 +272,14 @@ class AsyncBridgeClient:
         concurrency: int | None = None,
     ) -> FanOut[str, Done[None] | Refused]:
         """`delete` for many call ids, as `bridge_many`."""
-        return self._fan_out(call_ids, concurrency, self._wire.delete, Done)
+        return self._fan_out(call_ids, concurrency, self._wire.delete, _done)
 
     def _fan_out(
         self,
         items: Iterable[Any] | AsyncIterable[Any],
         concurrency: int | None,
         write: Callable[[Any], Message],
-        succeed: Callable[[int, Any, Any], Any],
+        succeed: Callable[[Run, int, Any, Any], Any],
     ) -> FanOut[Any, Any]:
         self._check_open()
         concurrency = self._max_connections if concurrency is None else concurrency
@@ -299,6 +299,10 @@ class AsyncBridgeClient:
     def _check_open(self) -> None:
         if self._is_closed:
             raise RuntimeError("this AsyncBridgeClient is closed")
+
+
+def _done(_run: Run, index: int, item: Any, result: Any) -> Done[Any]:
+    return Done(index, item, result)
 
 
 def _token(token: str | None) -> str:

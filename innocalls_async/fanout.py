@@ -71,7 +71,7 @@ class FanOut(AsyncIterator[Out], Generic[Item, Out]):
         concurrency: int,
         pipeline: Pipeline,
         write: Callable[[Item], Message],
-        succeed: Callable[[int, Item, Any], Out],
+        succeed: Callable[[Run, int, Item, Any], Out],
     ) -> None:
         self._crew: _Crew[Item, Out] = _Crew(items, concurrency, pipeline, write, succeed)
 
@@ -112,7 +112,7 @@ class _Crew(Generic[Item, Out]):
         concurrency: int,
         pipeline: Pipeline,
         write: Callable[[Item], Message],
-        succeed: Callable[[int, Item, Any], Out],
+        succeed: Callable[[Run, int, Item, Any], Out],
     ) -> None:
         self._read = _reader(items)
         self._concurrency = concurrency
@@ -243,7 +243,7 @@ class _Crew(Generic[Item, Out]):
             if run.is_in_doubt:
                 self._report(_in_doubt(index, run, stop))
             raise
-        return self._succeed(index, item, result)
+        return self._succeed(run, index, item, result)
 
     async def _hand_over(self, worker: _Worker, outcome: Out) -> None:
         worker.run = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from innocalls_async.errors import OutcomeUnknownError
 from innocalls_async.models import BridgeRequest
@@ -18,11 +18,13 @@ Result = TypeVar("Result")
 @pydantic_aware
 @frozen
 class Scheduled:
-    """The service has the call on its books. `index` counts the input from 0."""
+    """The service has the call on its books, after so many `attempts`. `index` counts the input
+    from 0."""
 
     index: int
     request: BridgeRequest
     call_id: str
+    attempts: int = field(default=1, eq=False)
 
 
 @pydantic_aware

@@ -61,6 +61,7 @@ class Run:
     last: Ending | None = None
     may_have_acted: bool = False  # an earlier attempt
     is_doubtful: bool = False  # likewise, and no later answer can tell
+    unreadable: int = 0  # attempts so far that were answered so
     is_late: bool = False
     is_last: bool = False
 
@@ -84,6 +85,7 @@ class Run:
         self.last = ending
         self.may_have_acted = self.may_have_acted or ending.may_have_acted
         self.is_doubtful = self.is_doubtful or ending.is_doubtful
+        self.unreadable += ending.evidence is Evidence.UNREADABLE
 
 
 class Pipeline:
@@ -224,7 +226,7 @@ class Pipeline:
         if (ending.retry_after or 0.0) > self._policy.max_retry_after:
             return False
         word = verdict(run.message.operation.name, ending, self._policy.creates)
-        return word is Verdict.RETRY or (word is Verdict.RETRY_ONCE and run.attempts == 1)
+        return word is Verdict.RETRY or (word is Verdict.RETRY_ONCE and run.unreadable == 1)
 
     def _gives_up(self, run: Run, ending: Ending, pause: float) -> bool:
         if ending.evidence is Evidence.LIMITED:

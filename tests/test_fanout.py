@@ -81,6 +81,13 @@ class TestOutcomes:
         assert isinstance(in_doubt, InDoubt)
         assert in_doubt.error.request == in_doubt.request == requests(3)[2]
 
+    async def test_a_scheduled_call_says_how_many_attempts_it_took(self) -> None:
+        """An account of a bulk job can tell the calls that were sent again."""
+        client, _ = a_client(reply(500), created(), created(), max_connections=1)
+        async with client:
+            outcomes = await collect(client.bridge_many(requests(2)))
+        assert [(one.index, one.attempts) for one in outcomes] == [(0, 2), (1, 1)]
+
     async def test_a_bad_item_is_refused_and_costs_no_request(self) -> None:
         """One row that is none does not end the stream."""
         items: list[Any] = [a_request(), "no request", a_request().masked(), None, a_request()]

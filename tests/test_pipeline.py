@@ -132,6 +132,13 @@ class TestRetries:
                 await status(client)
         assert len(script.requests) == 2
 
+    async def test_a_status_is_asked_once_more_whatever_came_before(self) -> None:
+        """The one more that an unreadable reply earns is not used up by a 500."""
+        client, script = a_client(failed(500), UNREADABLE, status_reply("pending"))
+        async with client:
+            assert (await status(client)).call_status is api.CallState.PENDING
+        assert len(script.requests) == 3
+
     async def test_an_edit_that_cannot_be_read_is_an_error(self) -> None:
         """Nothing says that it went well."""
         client, script = a_client(UNREADABLE)

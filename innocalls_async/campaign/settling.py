@@ -61,7 +61,9 @@ class Settling:
         if isinstance(outcome, Scheduled):
             self._scheduled += 1
             self._trouble = 0
-            return Record(call.row, State.SCHEDULED, 1, outcome.call_id, None, moment)
+            return Record(
+                call.row, State.SCHEDULED, outcome.attempts, outcome.call_id, None, moment
+            )
         said = self.complaint = mask_text(str(outcome.error))[:500]
         state = State.IN_DOUBT if isinstance(outcome, InDoubt) else self._after(call, outcome)
         if state is not State.PENDING:

@@ -256,6 +256,7 @@ class Scheduled(TypedDict):
     index: _Index
     request: models.BridgeRequest
     call_id: str
+    attempts: Annotated[int, Field(default=1, ge=1, description="HTTP exchanges it took.")]
 
 
 class Refused(TypedDict):
