@@ -103,6 +103,7 @@ class AsyncBridgeClient:
         self._max_connections = max_connections
         self._pipeline = Pipeline(
             origin=self._wire.origin,
+            base_url=self._wire.base_url,
             exchanger=self._exchanger,
             reader=Reader(zone),
             admission=Admission(

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 __all__ = [
     "AttemptEnded",
@@ -32,7 +32,7 @@ OutcomeWord: TypeAlias = Literal["done", "refused", "in_doubt", "cancelled"]
 @frozen
 class Event:
     """Of one operation (`create`, `status`, `edit`, `delete`, `authorize`). `number` tells the
-    operations of one client apart; `attempt` counts from 1, and is 0 before the first; `seconds`
+    operations of a process apart; `attempt` counts from 1, and is 0 before the first; `seconds`
     is how long the thing took, or will take."""
 
     operation: str
@@ -43,7 +43,7 @@ class Event:
 
 @frozen
 class OperationStarted(Event):
-    """An operation was begun. `address` is the service's origin, `method` the HTTP method."""
+    """An operation was begun. `address` is the client's base URL, `method` the HTTP method."""
 
     method: str
     address: str
@@ -56,12 +56,15 @@ class LimiterWaited(Event):
 
 @frozen
 class AttemptStarted(Event):
-    """An HTTP exchange begins."""
+    """An HTTP exchange begins. What a listener puts into `headers` is sent with it."""
+
+    headers: dict[str, str] = field(factory=dict, eq=False, repr=False)
 
 
 @frozen
 class AttemptEnded(Event):
-    """An HTTP exchange ended: with an HTTP `status`, or with none and an `error` that says why."""
+    """An HTTP exchange ended: with an HTTP `status`, or with none and an `error`, the class of
+    what broke it off (a cancellation is one, too)."""
 
     status: int | None
     error: str | None

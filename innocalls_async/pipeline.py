@@ -88,6 +88,10 @@ class Run:
         self.unreadable += ending.evidence is Evidence.UNREADABLE
 
 
+# Of the whole process, so that listeners can tell the operations of several clients apart.
+_numbers = itertools.count(1)
+
+
 class Pipeline:
     """Carries out operations for one client."""
 
@@ -95,6 +99,7 @@ class Pipeline:
         self,
         *,
         origin: str,
+        base_url: str,
         exchanger: Exchanger,
         reader: Reader,
         admission: Admission,
@@ -104,6 +109,7 @@ class Pipeline:
         emitter: Emitter,
     ) -> None:
         self._origin = origin
+        self._base_url = base_url
         self._exchanger = exchanger
         self._reader = reader
         self._admission = admission
@@ -113,18 +119,17 @@ class Pipeline:
         self._emitter = emitter
         self._budget = RetryBudget()
         self._clock = current_time
-        self._numbers = itertools.count(1)
 
     def begin(self, message: Message) -> Run:
         """The operation's run, to be carried out once. Its number is its place in line."""
-        number = next(self._numbers)
+        number = next(_numbers)
         return Run(message, number, (int(message.operation.is_poll), number), self._clock())
 
     async def carry_out(self, run: Run) -> Any:
         """The operation's result, or an `InnoCallsError`."""
         if self._emitter.is_on:
             method = run.message.operation.method
-            self._emit(events.OperationStarted, run, 0.0, method, self._origin)
+            self._emit(events.OperationStarted, run, 0.0, method, self._base_url)
         try:
             result = await self._within_deadline(run)
         except InnoCallsError as error:
@@ -171,24 +176,35 @@ class Pipeline:
         await self._admission.enter(run.rank)
         began = self._clock()
         run.attempts += 1
-        if self._emitter.is_on:
-            self._emit(events.LimiterWaited, run, began - asked)
-            self._emit(events.AttemptStarted, run, 0.0)
         try:
+            message = self._begun(run, began - asked) if self._emitter.is_on else run.message
             # A cancellation that crosses the admission is delivered at the next await, which can
             # come behind the first bytes: who stopped us would never hear of them.
             await anyio.lowlevel.checkpoint_if_cancelled()
             run.attempt = Attempt(self._timeout, began, self._admission.sending)
-            ending = await self._exchange(run.message, run.attempt)
+            ending = await self._exchange(message, run.attempt)
             self._admission.answered(run.attempt.granted_at)
             self._heed(run, ending, began)
+        except BaseException as error:
+            self._ended(run, began, None, error)
+            raise
         finally:
             self._admission.leave(run.rank)
         run.note(ending)
-        if self._emitter.is_on:
-            said = None if ending.error is None else type(ending.error).__name__
-            self._emit(events.AttemptEnded, run, self._clock() - began, ending.status, said)
+        self._ended(run, began, ending.status, ending.error)
         return ending
+
+    def _begun(self, run: Run, waited: float) -> Message:
+        """Tell the listeners; the message, with the headers that they want to have in it."""
+        self._emit(events.LimiterWaited, run, waited)
+        headers: dict[str, str] = {}
+        self._emit(events.AttemptStarted, run, 0.0, headers)
+        return run.message.with_headers(headers) if headers else run.message
+
+    def _ended(self, run: Run, began: float, status: int | None, error: object) -> None:
+        if self._emitter.is_on:
+            said = None if error is None else type(error).__name__
+            self._emit(events.AttemptEnded, run, self._clock() - began, status, said)
 
     async def _exchange(self, message: Message, attempt: Attempt) -> Ending:
         try:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from innocalls_async.models import BridgeRequest
 from innocalls_async.times import wall_time
@@ -35,6 +36,10 @@ __all__ = [
 
 DEFAULT_BASE_URL: Final = "https://api.bridge.innocalls.com/api/v1"
 USER_AGENT: Final = "innocalls-async"
+
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"te"})
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_VISIBLE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 BodyFormat: TypeAlias = Literal["multipart", "urlencoded"]
 
@@ -95,6 +100,25 @@ class Message:
     request: BridgeRequest | None
     secrets: tuple[str, ...]
 
+    def with_headers(self, headers: Mapping[str, str]) -> Message:
+        """A copy that has these too, but for what is no header or is ours to set."""
+        ours = {name.lower() for name, _ in self.headers} | _FRAMING
+        return evolve(
+            self,
+            headers=[
+                *self.headers,
+                *(
+                    (name.encode(), value.encode())
+                    for name, value in headers.items()
+                    if isinstance(name, str)
+                    and isinstance(value, str)
+                    and _TOKEN.fullmatch(name)
+                    and name.lower().encode() not in ours
+                    and _VISIBLE.fullmatch(value)
+                ),
+            ],
+        )
+
 
 class Wire:
     """Writes the messages of one client: its address, token, zone and body format."""
@@ -117,6 +141,7 @@ class Wire:
         self.origin = f"{url.scheme}://{url.netloc}"
         self.zone = zone
         self._path = url.path.rstrip("/")
+        self.base_url = self.origin + self._path
         self._token = token
         self._headers = [
             (b"Host", url.netloc.encode()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import anyio
 import attrs
@@ -21,7 +22,7 @@ from innocalls_async import (
 
 pytestmark = pytest.mark.anyio
 
-ADDRESS = "https://api.bridge.innocalls.com"
+ADDRESS = "https://api.bridge.innocalls.com/api/v1"
 REFUSED = httpx.ConnectError("refused")
 
 
@@ -36,18 +37,62 @@ async def test_a_success_tells_its_steps() -> None:
     async with client:
         await client.bridge(a_request())
         await client.bridge(a_request())
+    first = seen[0].number
     assert seen[:5] == [
-        events.OperationStarted("create", 1, 0, 0.0, "POST", ADDRESS),
-        events.LimiterWaited("create", 1, 1, 0.0),
-        events.AttemptStarted("create", 1, 1, 0.0),
-        events.AttemptEnded("create", 1, 1, 2.0, 200, None),
-        events.OperationEnded("create", 1, 1, 2.0, "done", None),
+        events.OperationStarted("create", first, 0, 0.0, "POST", ADDRESS),
+        events.LimiterWaited("create", first, 1, 0.0),
+        events.AttemptStarted("create", first, 1, 0.0),
+        events.AttemptEnded("create", first, 1, 2.0, 200, None),
+        events.OperationEnded("create", first, 1, 2.0, "done", None),
     ]
     waited, ended = seen[6], seen[-1]
-    assert untimed(waited) == events.LimiterWaited("create", 2, 1, 0.0)
+    assert untimed(waited) == events.LimiterWaited("create", first + 1, 1, 0.0)
     # A little more than 3: in the first second, an answer's delay is held against the limit.
     assert 3.0 <= waited.seconds < 3.3
     assert ended.seconds == pytest.approx(waited.seconds + 2.0, abs=0.01)
+
+
+async def test_an_attempt_that_is_cut_off_has_an_end() -> None:
+    """Whatever begins ends: also where a deadline or a cancellation is the reason."""
+    seen: list[events.Event] = []
+    client, _ = a_client(100.0, deadline=1.0, on_event=seen.append)
+    async with client:
+        with pytest.raises(OutcomeUnknownError):
+            await client.bridge(a_request())
+    (ended,) = [event for event in seen if isinstance(event, events.AttemptEnded)]
+    assert ended.status is None
+    assert ended.seconds == pytest.approx(1.0)
+    assert ended.error in {"CancelledError", "Cancelled"}
+
+
+async def test_a_listener_can_have_headers_sent() -> None:
+    """Its own, with the attempt that it was told of, and none that is ours to set or no header."""
+
+    def listen(event: events.Event) -> None:
+        if isinstance(event, events.AttemptStarted):
+            more: dict[str, Any] = {"X-Split": "a\r\nX-Other: b", "X Y": "c", "X-Number": 1}
+            event.headers.update(more, authorization="Bearer stolen")
+            event.headers |= {"X-Trace": f"a {event.attempt}", "Content-Length": "1"}
+
+    client, script = a_client(reply(500, {}), created(), on_event=listen)
+    async with client:
+        await client.bridge(a_request())
+    assert [sent.headers["X-Trace"] for sent in script.requests] == ["a 1", "a 2"]
+    for sent in script.requests:
+        assert sent.headers.get_list("Authorization") == [f"Bearer {TOKEN}"]
+        assert sent.headers["Content-Length"] != "1"
+        assert not {"x-split", "x-other", "x y", "x-number"} & set(sent.headers)
+
+
+async def test_operations_of_several_clients_are_told_apart() -> None:
+    """No two operations of a process have the same number."""
+    seen: list[events.Event] = []
+    (one, _), (other, _) = a_client(on_event=seen.append), a_client(on_event=seen.append)
+    async with one, other:
+        await one.bridge(a_request())
+        await other.bridge(a_request())
+    started = [event.number for event in seen if isinstance(event, events.OperationStarted)]
+    assert len(set(started)) == 2
 
 
 async def test_retries_and_pauses_are_told() -> None:
@@ -141,9 +186,11 @@ class TestLog:
         async with client:
             await client.bridge(a_request())
         lines = [record.getMessage() for record in caplog.records]
-        assert lines[0] == "create #1 OperationStarted attempt=0 seconds=0.000"
+        number = lines[0].split()[1]
+        assert lines[0] == f"create {number} OperationStarted attempt=0 seconds=0.000"
         assert (
-            "create #1 AttemptEnded attempt=1 seconds=0.000 status=500 error=ServerError" in lines
+            f"create {number} AttemptEnded attempt=1 seconds=0.000 status=500 error=ServerError"
+            in lines
         )
         assert any("RetryPlanned" in line and "reason=failed" in line for line in lines)
         assert lines[-1].endswith(" outcome=done")
@@ -192,5 +239,5 @@ async def test_the_deadlines_end_is_told_as_refused() -> None:
         with pytest.raises(DeadlineExceededError):
             await client.delete("id-1")
     assert seen[-1] == events.OperationEnded(
-        "delete", 2, 0, 1.0, "refused", "DeadlineExceededError"
+        "delete", seen[0].number + 1, 0, 1.0, "refused", "DeadlineExceededError"
     )

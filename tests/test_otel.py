@@ -10,7 +10,7 @@ import anyio
 import httpx
 import pytest
 from attrs import define, field
-from opentelemetry import trace
+from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -108,8 +108,9 @@ HTTP = {
     "server.address": "api.bridge.innocalls.com",
     "server.port": 443,
     "url.scheme": "https",
-    "url.template": "/call/bridge",
+    "url.template": "/api/v1/call/bridge",
 }
+FULL = {"url.full": "https://api.bridge.innocalls.com/api/v1/call/bridge"}
 
 
 class TestTraces:
@@ -134,16 +135,17 @@ class TestTraces:
             "paused",
             "retry planned",
         ]
-        attempts = collector.spans("POST /call/bridge")
+        attempts = collector.spans("POST /api/v1/call/bridge")
         assert [attributes(attempt) for attempt in attempts] == [
-            HTTP | {"http.response.status_code": 503, "error.type": "503"},
+            HTTP | FULL | {"http.response.status_code": 503, "error.type": "503"},
             HTTP
+            | FULL
             | {
                 "http.request.resend_count": 1,
                 "http.response.status_code": 429,
                 "error.type": "429",
             },
-            HTTP | {"http.request.resend_count": 2, "http.response.status_code": 200},
+            HTTP | FULL | {"http.request.resend_count": 2, "http.response.status_code": 200},
         ]
         for attempt in attempts:
             assert attempt.kind is SpanKind.CLIENT
@@ -163,7 +165,7 @@ class TestTraces:
         assert operation.status.status_code is StatusCode.ERROR
         assert attributes(operation)["innocalls.outcome"] == "in_doubt"
         assert attributes(operation)["error.type"] == "OutcomeUnknownError"
-        (attempt,) = collector.spans("POST /call/bridge")
+        (attempt,) = collector.spans("POST /api/v1/call/bridge")
         assert "http.response.status_code" not in attributes(attempt)
         assert attributes(attempt)["error.type"] == "ResponseError"
 
@@ -173,7 +175,7 @@ class TestTraces:
         async with client:
             with pytest.raises(NotFoundError):
                 await client.status("no-such-call", "flow")
-        (attempt,) = collector.spans("GET /call/status")
+        (attempt,) = collector.spans("GET /api/v1/call/status")
         assert attributes(attempt)["http.response.status_code"] == 200
         assert attributes(attempt)["error.type"] == "NotFoundError"
 
@@ -181,7 +183,10 @@ class TestTraces:
         """What is cancelled ends its spans too, and a create on the wire is in doubt."""
         with anyio.move_on_after(0.05):
             await create(Sandbox(latency=10), collector)
-        assert len(collector.spans("POST /call/bridge")) == 1
+        (attempt,) = collector.spans("POST /api/v1/call/bridge")
+        assert attempt.status.status_code is StatusCode.ERROR
+        assert attributes(attempt)["error.type"] in {"CancelledError", "Cancelled"}
+        assert len(collector.points("http.client.request.duration")) == 1
         (operation,) = collector.spans("innocalls create")
         assert attributes(operation)["innocalls.outcome"] == "in_doubt"
         assert trace.get_current_span() is trace.INVALID_SPAN
@@ -203,7 +208,7 @@ class TestTraces:
         parents = {span.parent.span_id for span in operations if span.parent}
         assert parents == {campaign.get_span_context().span_id}
         own = {span_id(span) for span in operations}
-        attempts = collector.spans("POST /call/bridge")
+        attempts = collector.spans("POST /api/v1/call/bridge")
         assert {span.parent.span_id for span in attempts if span.parent} == own
         assert len(own) == 20
 
@@ -219,8 +224,44 @@ class TestTraces:
             TEST_TOKEN, transport=httpx.MockTransport(answer), on_event=collector.telemetry()
         ) as client:
             await client.bridge(REQUEST)
-        (attempt,) = collector.spans("POST /call/bridge")
+        (attempt,) = collector.spans("POST /api/v1/call/bridge")
         assert seen == [span_id(attempt)]
+
+    async def test_the_context_goes_with_the_request(self, collector: Collector) -> None:
+        """The service is told the attempt's span, and no baggage; or nothing, if so chosen."""
+        sent: list[httpx.Headers] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            sent.append(request.headers)
+            return httpx.Response(200, json={"success": True, "data": {"call_id": "id"}})
+
+        async def send(telemetry: Telemetry) -> None:
+            transport = httpx.MockTransport(answer)
+            async with AsyncBridgeClient(
+                TEST_TOKEN, transport=transport, on_event=telemetry
+            ) as client:
+                await client.bridge(REQUEST)
+
+        token = context.attach(baggage.set_baggage("customer", "201123456789"))
+        await send(collector.telemetry())
+        await send(Telemetry(tracer_provider=collector.tracers, propagates=False))
+        context.detach(token)
+        first, _ = collector.spans("POST /api/v1/call/bridge")
+        told, silent = sent
+        assert told["traceparent"].split("-")[2] == f"{span_id(first):016x}"
+        assert "baggage" not in told
+        assert "traceparent" not in silent
+
+    async def test_clients_may_share_one(self, collector: Collector) -> None:
+        """The operations of two clients under way at once have a span each."""
+        telemetry = collector.telemetry()
+        clients = [sandbox_client(Sandbox(latency=0.05), on_event=telemetry) for _ in range(2)]
+        async with clients[0], clients[1], anyio.create_task_group() as group:
+            for client in clients:
+                group.start_soon(client.bridge, REQUEST)
+        assert len(collector.spans("innocalls create")) == 2
+        assert len(collector.spans("POST /api/v1/call/bridge")) == 2
+        assert collector.points("innocalls.operation.active")[0][1] == 0
 
 
 class TestMetrics:
@@ -313,4 +354,4 @@ async def test_a_local_http_address(collector: Collector) -> None:
     """Address and port are the server's, also where the port is the scheme's own."""
     for base_url, port in (("http://127.0.0.1/api/v1", 80), ("http://localhost:8080/api/v1", 8080)):
         await create(Sandbox(), collector, base_url=base_url)
-        assert attributes(collector.spans("POST /call/bridge")[-1])["server.port"] == port
+        assert attributes(collector.spans("POST /api/v1/call/bridge")[-1])["server.port"] == port

@@ -7,6 +7,9 @@ A span an operation (internal, `innocalls create`), a child span an attempt (cli
 handler adds belongs to them. The operation's parent is the caller's current span, in a fan-out
 too.
 
+The span's context is sent with each attempt (`traceparent`, or what the global propagator
+writes), so that the service's side can join the trace; baggage, which may hold anything, is not.
+
 No attribute holds a number, a name, a token or an id: an address is its template.
 Source: OpenTelemetry semantic conventions, "HTTP spans" and "HTTP metrics".
 """
@@ -20,10 +23,11 @@ from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from attrs import define
-from opentelemetry import context, metrics, trace
+from opentelemetry import context, metrics, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
+from innocalls_async import __version__
 from innocalls_async.events import (
     AttemptEnded,
     AttemptStarted,
@@ -39,7 +43,11 @@ from innocalls_async.wire import OPERATIONS
 __all__ = ["Telemetry"]
 
 _SCOPE: Final = "innocalls_async"
-_TEMPLATES: Final = {operation.name: operation.path for operation in OPERATIONS}
+# The version of the semantic conventions that is meant.
+_SCHEMA: Final = "https://opentelemetry.io/schemas/1.37.0"
+_OPERATIONS: Final = {operation.name: operation for operation in OPERATIONS}
+# As the conventions write what must not be shown of an address.
+_HIDDEN: Final = "REDACTED"
 # The boundaries that the conventions ask of http.client.request.duration, in seconds.
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
@@ -58,16 +66,18 @@ class _Current:
 class _Operation:
     current: _Current
     http: Attributes  # the same for each of its attempts
+    address: str
     attempt: _Current | None = None
 
 
 class Telemetry:
-    """An `on_event` callback for one client: each client needs one of its own.
+    """An `on_event` callback, for one client or several.
 
     Args:
         then: a further callback, which gets every event afterwards.
         tracer_provider: by default the global one.
         meter_provider: by default the global one.
+        propagates: whether the span's context is sent to the service.
     """
 
     def __init__(
@@ -76,10 +86,14 @@ class Telemetry:
         *,
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
+        propagates: bool = True,
     ) -> None:
         self._then = then
-        self._tracer = trace.get_tracer(_SCOPE, tracer_provider=tracer_provider)
-        self._instruments = _Instruments(metrics.get_meter(_SCOPE, meter_provider=meter_provider))
+        self._propagates = propagates
+        self._tracer = trace.get_tracer(_SCOPE, __version__, tracer_provider, _SCHEMA)
+        self._instruments = _Instruments(
+            metrics.get_meter(_SCOPE, __version__, meter_provider, _SCHEMA)
+        )
         self._under_way: dict[int, _Operation] = {}
 
     def __call__(self, event: Event) -> None:
@@ -95,7 +109,9 @@ class Telemetry:
     def _(self, event: OperationStarted) -> None:
         name = event.operation
         current = self._begin(f"innocalls {name}", SpanKind.INTERNAL, {"innocalls.operation": name})
-        self._under_way[event.number] = _Operation(current, _http_attributes(event))
+        self._under_way[event.number] = _Operation(
+            current, _http_attributes(event), _address(event)
+        )
         self._instruments.active.add(1, {"innocalls.operation": name})
 
     @_note.register
@@ -107,11 +123,14 @@ class Telemetry:
     @_note.register
     def _(self, event: AttemptStarted) -> None:
         if operation := self._under_way.get(event.number):
-            attributes = dict(operation.http)
+            attributes = {**operation.http, "url.full": operation.address}
             if event.attempt > 1:
                 attributes["http.request.resend_count"] = event.attempt - 1
             method, template = attributes["http.request.method"], attributes["url.template"]
             operation.attempt = self._begin(f"{method} {template}", SpanKind.CLIENT, attributes)
+            if self._propagates:
+                propagate.inject(event.headers)
+                event.headers.pop("baggage", None)
 
     @_note.register
     def _(self, event: AttemptEnded) -> None:
@@ -140,8 +159,6 @@ class Telemetry:
         if event.error is not None and event.outcome != "cancelled":
             outcome["error.type"] = event.error
         if operation := self._under_way.pop(event.number, None):
-            # An attempt that was cancelled has no end of its own.
-            _end(operation.attempt, {})
             _end(operation.current, outcome | {"innocalls.attempts": event.attempt})
             self._instruments.active.add(-1, name)
         self._instruments.operations.record(event.seconds, name | outcome)
@@ -198,8 +215,15 @@ def _http_attributes(event: OperationStarted) -> Attributes:
         "server.address": address.hostname or "",
         "server.port": address.port or (443 if address.scheme == "https" else 80),
         "url.scheme": address.scheme,
-        "url.template": _TEMPLATES[event.operation],
+        "url.template": address.path + _OPERATIONS[event.operation].path,
     }
+
+
+def _address(event: OperationStarted) -> str:
+    operation = _OPERATIONS[event.operation]
+    path = operation.path.replace("{call_uuid}", _HIDDEN)
+    query = "&".join(f"{name}={_HIDDEN}" for name in operation.query)
+    return event.address + path + (query and f"?{query}")
 
 
 def _answer_attributes(event: AttemptEnded) -> Attributes:
