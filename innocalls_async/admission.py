@@ -16,6 +16,7 @@ once that came back without another 429.
 from __future__ import annotations
 
 import heapq
+import inspect
 import math
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
@@ -24,6 +25,7 @@ import anyio
 from attrs import define
 
 from innocalls_async.clock import current_time
+from innocalls_async.events import LOGGER
 from innocalls_async.limiter import RateLimiter
 
 __all__ = ["Admission", "Rank"]
@@ -39,6 +41,22 @@ LONGEST_QUEUE: Final = 0.05
 LONGEST_FIRST_QUEUE: Final = 0.25
 # Seconds after the first answer in which the fastest one is not known yet.
 LEARNING: Final = 1.0
+
+
+def _hook(limiter: RateLimiter | None, name: str) -> Callable[..., None] | None:
+    """What a limiter may have beside `acquire`. An error of its own must not cost us an answer
+    that is there already."""
+    hook = getattr(limiter, name, None)
+    if hook is None or inspect.iscoroutinefunction(hook):
+        return None
+
+    def guarded(*ages: float) -> None:
+        try:
+            hook(*ages)
+        except Exception:
+            LOGGER.exception("the limiter's %s failed", name)
+
+    return guarded
 
 
 @define(eq=False)
@@ -68,9 +86,8 @@ class Admission:
     ) -> None:
         self._free = places
         self._limiter = limiter
-        self._slow_down: Callable[[], None] | None = getattr(limiter, "slow_down", None)
-        self._postpone: Callable[[float, float], None] | None
-        self._postpone = getattr(limiter, "postpone", None)
+        self._slow_down = _hook(limiter, "slow_down")
+        self._postpone = _hook(limiter, "postpone")
         self._fastest = math.inf  # seconds from a first byte to its whole answer
         self._learnt_at = math.inf
         self._first_pause = first_pause
@@ -102,11 +119,12 @@ class Admission:
             self._withdraw(me)
             raise
 
-    def leave(self, rank: Rank) -> None:
-        """Give the place back."""
+    def leave(self, rank: Rank, *, answered: bool = True) -> None:
+        """Give the place back. A probe that was not answered has shown nothing: another goes."""
         self._free += 1
         if rank == self._probe:
             self._probe = None
+            self._probe_due = self._probe_due or not answered
         if self._place_freed is not None:
             self._place_freed.set()
 
@@ -114,7 +132,11 @@ class Admission:
         """The attempt granted at `granted_at` leaves only now, for example because a connection
         had to be made. Returns the moment from which its grant counts."""
         now = self._clock()
-        return granted_at if now - granted_at < UNNOTICED else self._count_from(granted_at, now)
+        age = now - granted_at
+        if age < UNNOTICED or self._postpone is None:
+            return granted_at
+        self._postpone(age, 0.0)
+        return now
 
     def answered(self, granted_at: float) -> None:
         """Its answer is there. The service counted it at the latest when it would have had to,
@@ -129,14 +151,9 @@ class Admission:
             queued = min(took, LONGEST_FIRST_QUEUE)
         else:
             queued = min(took - self._fastest, LONGEST_QUEUE)
-        # A bit more for what even the fastest took: else one window in a few runs is exceeded.
-        self._count_from(granted_at, granted_at + queued + UNNOTICED)
-
-    def _count_from(self, granted_at: float, used_at: float) -> float:
-        if self._postpone is None:
-            return granted_at
-        self._postpone(granted_at, used_at)
-        return used_at
+        if self._postpone is not None:
+            # A bit more for what even the fastest took: else one window in a few runs is exceeded.
+            self._postpone(took, took - queued - UNNOTICED)
 
     def limited(self, rank: Rank, began: float, seconds: float | None) -> float:
         """The attempt of `rank`, begun at `began`, was answered 429: pause everyone for
@@ -204,7 +221,7 @@ class Admission:
     def _withdraw(self, me: _Waiter) -> None:
         me.gone = True
         if me.admitted:
-            self.leave(me.rank)
+            self.leave(me.rank, answered=False)
         if self._leader is me:
             self._name_leader()
 

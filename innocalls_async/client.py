@@ -91,7 +91,7 @@ class AsyncBridgeClient:
         self._is_closed = True  # until everything below went well
         _check_options(timeout, deadline, max_connections, transport, http_client)
         zone = load_zone(timezone)
-        policy = retry or RetryPolicy()
+        policy = RetryPolicy(attempts=1) if retry is None else retry
         self._wire = Wire(
             base_url=base_url or os.environ.get("INNOCALLS_BASE_URL") or DEFAULT_BASE_URL,
             token=_token(token),
@@ -112,7 +112,7 @@ class AsyncBridgeClient:
                 first_pause=policy.initial,
                 longest_pause=policy.max_retry_after,
             ),
-            retry=retry,
+            retry=policy,
             timeout=timeout,
             deadline=deadline,
             emitter=Emitter(on_event),
@@ -136,9 +136,10 @@ class AsyncBridgeClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections. Operations under way end as they may; new ones are refused."""
+        """Close the connections. What is on the wire ends as it may; no other attempt begins."""
         if not self._is_closed:
             self._is_closed = True
+            self._pipeline.close()
             await self._exchanger.aclose()
 
     def __del__(self) -> None:
@@ -199,6 +200,8 @@ class AsyncBridgeClient:
 
         `DeadlineExceededError` if that takes more than `timeout` seconds.
         """
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout: seconds above 0 are needed, not {timeout}")
         with anyio.move_on_after(timeout):
             async with aclosing(self.watch(call_id, call_flow_id, interval=interval)) as statuses:
                 async for status in statuses:

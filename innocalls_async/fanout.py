@@ -13,23 +13,20 @@ the others finish their attempt and are not retried.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import contextvars
-import sys
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
-from attrs import define, field, frozen
+from attrs import frozen
 
-from innocalls_async.errors import InnoCallsError, OutcomeUnknownError
 from innocalls_async.events import LOGGER
-from innocalls_async.outcomes import InDoubt, Refused
+from innocalls_async.outcomes import Refused
 from innocalls_async.pipeline import Pipeline, Run
 from innocalls_async.wire import Message
+from innocalls_async.workers import Worker, failure, in_doubt, spawn
 
 __all__ = ["FanOut", "Progress"]
 
@@ -50,12 +47,6 @@ class Progress:
     finished: int
     taken: int
     is_complete: bool
-
-
-@define(eq=False)
-class _Worker:
-    scope: anyio.CancelScope = field(factory=anyio.CancelScope)
-    run: Run | None = None
 
 
 class FanOut(AsyncIterator[Out], Generic[Item, Out]):
@@ -92,6 +83,12 @@ class FanOut(AsyncIterator[Out], Generic[Item, Out]):
         return self._crew.progress
 
     @property
+    def cut_short(self) -> Mapping[int, int]:
+        """The items, by index, that were given up before they had an outcome, with nothing of
+        them on the wire; and how many attempts had been made of each."""
+        return self._crew.cut_short
+
+    @property
     def untaken(self) -> list[Out]:
         """Outcomes that were not yielded, so far."""
         return [outcome for outcome, _ in self._crew.ready]
@@ -114,6 +111,7 @@ class _Crew(Generic[Item, Out]):
         write: Callable[[Item], Message],
         succeed: Callable[[Run, int, Item, Any], Out],
     ) -> None:
+        self._input = items
         self._read = _reader(items)
         self._concurrency = concurrency
         self._pipeline = pipeline
@@ -121,7 +119,7 @@ class _Crew(Generic[Item, Out]):
         self._succeed = succeed
         # One of an asynchronous input's items is awaited at a time; a plain iterator never waits.
         self._turn = anyio.Lock() if isinstance(items, AsyncIterable) else None
-        self._workers: set[_Worker] = set()
+        self._workers: set[Worker] = set()
         self._failure: Exception | None = None
         self._is_read = False  # nothing more comes of the input
         self._is_stopped = False
@@ -131,6 +129,10 @@ class _Crew(Generic[Item, Out]):
         self._news = anyio.Event()
         self._items_read = self._taken = 0
         self.ready: deque[tuple[Out, anyio.Event]] = deque()
+        self.cut_short: dict[int, int] = {}
+        # Told, when the work is over, of each outcome that nobody took: which nobody gets then.
+        self.on_untaken: Callable[[Out], object] | None = None
+        self._is_given_up = False
 
     @property
     def progress(self) -> Progress:
@@ -139,8 +141,8 @@ class _Crew(Generic[Item, Out]):
 
     async def take(self) -> Out:
         if self._host is None and not self._is_over:
-            self._host = _spawn(self._work)
-        while not self.ready:
+            self._host = spawn(self._work)
+        while self._is_given_up or not self.ready:
             if self._is_over:
                 await self._end()
             await self._wait()
@@ -160,10 +162,7 @@ class _Crew(Generic[Item, Out]):
         if self._host is None:
             self._is_over = True
         for worker in self._workers:
-            if worker.run is not None and worker.run.is_on_the_wire:
-                worker.run.is_last = True
-            else:
-                worker.scope.cancel()
+            worker.stop()
 
     async def finished(self) -> None:
         while not self._is_over:
@@ -182,16 +181,34 @@ class _Crew(Generic[Item, Out]):
         try:
             async with anyio.create_task_group() as group:
                 self._hire(group)
+        except Exception as failure:  # a bug: whoever reads shall hear of it
+            self._failure = failure
         finally:
             self._is_over = True
+            self._give_up()
+            await self._leave_input()
             self._tell()
 
+    def _give_up(self) -> None:
+        if self.on_untaken is not None and self.ready:
+            self._is_given_up = True
+            for outcome, _ in self.ready:
+                self.on_untaken(outcome)
+
+    async def _leave_input(self) -> None:
+        """Let an asynchronous input end now that nobody reads it any more, and not when it is
+        collected, of which trio warns."""
+        close = getattr(self._input, "aclose", None)
+        if self._is_stopped and close is not None:
+            with anyio.CancelScope(shield=True), contextlib.suppress(Exception):
+                await close()
+
     def _hire(self, group: TaskGroup) -> None:
-        worker = _Worker()
+        worker = Worker()
         self._workers.add(worker)
         group.start_soon(self._serve, worker, group)
 
-    async def _serve(self, worker: _Worker, group: TaskGroup) -> None:
+    async def _serve(self, worker: Worker, group: TaskGroup) -> None:
         try:
             with worker.scope:
                 while (entry := await self._next()) is not None:
@@ -223,29 +240,26 @@ class _Crew(Generic[Item, Out]):
         self._items_read += 1
         return index, item
 
-    async def _carry_out(self, worker: _Worker, index: int, item: Item) -> Any:
+    async def _carry_out(self, worker: Worker, index: int, item: Item) -> Any:
         try:
             message = self._write(item)
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # whatever the item is, it is no more than that one's
             return Refused(index, item, error)
         worker.run = run = self._pipeline.begin(message)
         try:
             result = await self._pipeline.carry_out(run)
-        except OutcomeUnknownError as error:
-            assert message.request is not None  # noqa: S101 - only a create is in doubt
-            return InDoubt(index, message.request, error)
         except Exception as error:
-            if run.is_in_doubt and not isinstance(error, InnoCallsError):
-                return _in_doubt(index, run, error)  # a caller's callback broke it on the wire
-            return Refused(index, item, error)
+            return failure(run, index, item, error)
         except BaseException as stop:
             # Stopped with nothing on the wire, as `stop` saw it; a byte may have left since.
             if run.is_in_doubt:
-                self._report(_in_doubt(index, run, stop))
+                self._report(in_doubt(run, index, stop))
+            elif run.attempts:
+                self.cut_short[index] = run.attempts
             raise
         return self._succeed(run, index, item, result)
 
-    async def _hand_over(self, worker: _Worker, outcome: Out) -> None:
+    async def _hand_over(self, worker: Worker, outcome: Out) -> None:
         worker.run = None
         taken = self._report(outcome)
         if not self._is_stopped:
@@ -255,16 +269,9 @@ class _Crew(Generic[Item, Out]):
         taken = anyio.Event()
         self.ready.append((outcome, taken))
         self._tell()
-        if self.is_abandoned:
+        if self.is_abandoned and self.on_untaken is None:
             LOGGER.warning("an outcome came after its reader had left: %r", outcome)
         return taken
-
-
-def _in_doubt(index: int, run: Run, error: BaseException) -> InDoubt:
-    request = run.message.request
-    assert request is not None  # noqa: S101 - only a create is in doubt
-    doubt = OutcomeUnknownError(f"{type(error).__name__}: {error}", request=request)
-    return InDoubt(index, request, doubt)
 
 
 def _reader(items: Input[Item]) -> Callable[[], Coroutine[Any, Any, Any]]:
@@ -282,17 +289,3 @@ def _reader(items: Input[Item]) -> Callable[[], Coroutine[Any, Any, Any]]:
     else:
         raise TypeError(f"an iterable or async iterable is needed, not {type(items).__name__}")
     return read
-
-
-_hosts: set[object] = set()  # asyncio itself keeps only weak references to tasks
-
-
-def _spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> object:
-    """Start `work` beside the caller, in nobody's task group, on either event loop."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        return trio.lowlevel.spawn_system_task(work, context=contextvars.copy_context())
-    task = asyncio.get_running_loop().create_task(work())
-    _hosts.add(task)
-    task.add_done_callback(_hosts.discard)
-    return task

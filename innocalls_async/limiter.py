@@ -31,14 +31,16 @@ __all__ = ["RateLimiter", "TokenBucket"]
 SLOWER: Final = 0.7
 RECOVERY_PER_SECOND: Final = 0.02
 _SLOWEST: Final = 0.01
+# Seconds that a moment may lose when it is told as an age.
+_ROUNDING: Final = 1e-9
 
 
 @runtime_checkable
 class RateLimiter(Protocol):
     """What the client asks before each attempt; implement it to share a limit, for example
     between processes. A limiter may also have, as `TokenBucket` does, `slow_down()`, which is
-    called when the service says that it was too fast, and `postpone(granted_at, used_at)`, which
-    is called when an attempt reached the service noticeably later than its grant."""
+    called when the service says that it was too fast, and `postpone(granted_ago, used_ago)`,
+    which is called when an attempt reached the service later than its grant."""
 
     async def acquire(self) -> None:
         """Return once one more attempt may go. A cancelled call must spend nothing."""
@@ -98,13 +100,15 @@ class TokenBucket:
         self._slowed_at = now
         self._tokens = min(self._tokens, 1.0)
 
-    def postpone(self, granted_at: float, used_at: float) -> None:
-        """The grant of `granted_at` counts from `used_at` on, because that is when its request
-        can have reached the service, whose windows are the ones that matter."""
-        index = bisect.bisect_right(self._log, granted_at) - 1
+    def postpone(self, granted_ago: float, used_ago: float) -> None:
+        """The grant of so many seconds ago counts from `used_ago` seconds ago on, because that is
+        when its request can have reached the service, whose windows are the ones that matter.
+        Ages and not moments: the caller's clock may be another than this bucket's."""
+        now = self._clock()
+        index = bisect.bisect_right(self._log, now - granted_ago + _ROUNDING) - 1
         if index >= 0:
             del self._log[index]
-            bisect.insort(self._log, used_at)
+            bisect.insort(self._log, now - used_ago)
 
     @property
     def current_rate(self) -> float:

@@ -7,12 +7,18 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from attrs import field, frozen
 
 from innocalls_async.errors import OutcomeUnknownError
+from innocalls_async.masking import mask_text
 from innocalls_async.models import BridgeRequest
 from innocalls_async.schema import pydantic_aware
 
 __all__ = ["Done", "InDoubt", "Outcome", "Refused", "Scheduled"]
 
 Result = TypeVar("Result")
+
+
+def _shown(item: object) -> str:
+    """Any item at all, and it may hold whole numbers."""
+    return mask_text(repr(item))
 
 
 @pydantic_aware
@@ -33,7 +39,7 @@ class Done(Generic[Result]):
     """What `status_many`, `edit_many` and `delete_many` give for an item that went well."""
 
     index: int
-    request: Any
+    request: Any = field(repr=_shown)
     result: Result
 
 
@@ -43,7 +49,7 @@ class Refused:
     """The call is not on the books, and `error` says why. `request` is the item as given."""
 
     index: int
-    request: Any
+    request: Any = field(repr=_shown)
     error: Exception
 
 

@@ -14,6 +14,9 @@ _SEPARATORS = re.compile(
     r"[\s\-.()/\u2010-\u2015\u2212\u00ad\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]+"
 )
 _TRUNK_ZERO = re.compile(r"\(\s*0\s*\)")
+# "201123456789.0", as spreadsheets write a number, and "20112345678/9", as people write two.
+_DECIMALS = re.compile(r"^[^.]*\.\s*\d{1,2}\s*$")
+_OTHER_ENDING = re.compile(r"/\s*\d{1,2}\s*$")
 _DIGITS = re.compile(r"[1-9][0-9]{6,14}")
 
 
@@ -32,6 +35,12 @@ def parse_number(value: str, field: str) -> str:
     if _TRUNK_ZERO.search(text):
         # Some countries drop that zero after the country code, Italy keeps it.
         raise ValueError(f"{field}: '(0)' can be read two ways; write the number without it")
+    if _DECIMALS.search(text) or _OTHER_ENDING.search(text):
+        # As digits they would be another person's number.
+        raise ValueError(
+            f"{field}: ends like a decimal or like two numbers in one; write one number, and let "
+            "a spreadsheet keep the column as text"
+        )
     digits = _ascii_digits(_SEPARATORS.sub("", text))
     if digits.startswith("+"):
         digits = digits[1:]

@@ -59,8 +59,9 @@ class Run:
     attempts: int = 0
     attempt: Attempt | None = None  # while one is under way
     last: Ending | None = None
-    may_have_acted: bool = False  # an earlier attempt
-    is_doubtful: bool = False  # likewise, and no later answer can tell
+    lost: bool = False  # an earlier attempt was maybe sent, and had no answer
+    left: Ending | None = None  # how the last one ended of which bytes left
+    is_doubtful: bool = False  # of an earlier one no later answer can tell what came of it
     unreadable: int = 0  # attempts so far that were answered so
     is_late: bool = False
     is_last: bool = False
@@ -83,7 +84,9 @@ class Run:
     def note(self, ending: Ending) -> None:
         self.attempt = None
         self.last = ending
-        self.may_have_acted = self.may_have_acted or ending.may_have_acted
+        self.lost = self.lost or ending.evidence is Evidence.LOST
+        if ending.evidence is not Evidence.NOT_SENT:
+            self.left = ending
         self.is_doubtful = self.is_doubtful or ending.is_doubtful
         self.unreadable += ending.evidence is Evidence.UNREADABLE
 
@@ -103,17 +106,18 @@ class Pipeline:
         exchanger: Exchanger,
         reader: Reader,
         admission: Admission,
-        retry: RetryPolicy | None,
+        retry: RetryPolicy,
         timeout: float,
         deadline: float | None,
         emitter: Emitter,
     ) -> None:
         self._origin = origin
         self._base_url = base_url
+        self._is_closed = False
         self._exchanger = exchanger
         self._reader = reader
         self._admission = admission
-        self._policy = RetryPolicy(attempts=1) if retry is None else retry
+        self._policy = retry
         self._timeout = timeout
         self._deadline = deadline
         self._emitter = emitter
@@ -124,6 +128,14 @@ class Pipeline:
         """The operation's run, to be carried out once. Its number is its place in line."""
         number = next(_numbers)
         return Run(message, number, (int(message.operation.is_poll), number), self._clock())
+
+    def close(self) -> None:
+        """No attempt begins any more."""
+        self._is_closed = True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("this AsyncBridgeClient is closed")
 
     async def carry_out(self, run: Run) -> Any:
         """The operation's result, or an `InnoCallsError`."""
@@ -176,20 +188,23 @@ class Pipeline:
         await self._admission.enter(run.rank)
         began = self._clock()
         run.attempts += 1
+        answered = False
         try:
+            self._check_open()
             message = self._begun(run, began - asked) if self._emitter.is_on else run.message
             # A cancellation that crosses the admission is delivered at the next await, which can
             # come behind the first bytes: who stopped us would never hear of them.
             await anyio.lowlevel.checkpoint_if_cancelled()
             run.attempt = Attempt(self._timeout, began, self._admission.sending)
             ending = await self._exchange(message, run.attempt)
-            self._admission.answered(run.attempt.granted_at)
+            if answered := ending.status is not None:
+                self._admission.answered(run.attempt.granted_at)
             self._heed(run, ending, began)
         except BaseException as error:
             self._ended(run, began, None, error)
             raise
         finally:
-            self._admission.leave(run.rank)
+            self._admission.leave(run.rank, answered=answered)
         run.note(ending)
         self._ended(run, began, ending.status, ending.error)
         return ending
@@ -209,8 +224,8 @@ class Pipeline:
     async def _exchange(self, message: Message, attempt: Attempt) -> Ending:
         try:
             reply = await self._exchanger.exchange(self._origin, message, attempt)
-        except ExchangeTimeoutError:
-            return _timed_out(message, attempt)
+        except ExchangeTimeoutError as error:
+            return _timed_out(message, attempt, error)
         except ExchangeError as error:
             return _broken_off(message, attempt, error)
         return self._read(message, reply)
@@ -234,7 +249,10 @@ class Pipeline:
             pause = self._admission.limited(run.rank, began, ending.retry_after)
             self._emit(events.Paused, run, pause)
         elif ending.quota_pause is not None:
-            self._admission.hold(min(ending.quota_pause, self._policy.max_retry_after))
+            pause = min(ending.quota_pause, self._policy.max_retry_after)
+            self._admission.hold(pause)
+            if pause > 0:
+                self._emit(events.Paused, run, pause)
 
     def _is_retried(self, run: Run, ending: Ending) -> bool:
         if ending.error is None or run.is_last:
@@ -263,14 +281,15 @@ class Pipeline:
             self._budget.earn()
             return ending.result
         word = verdict(run.message.operation.name, ending, self._policy.creates)
-        if word is Verdict.DONE or (word is Verdict.DONE_IF_SENT_BEFORE and run.may_have_acted):
+        if word is Verdict.DONE or (word is Verdict.DONE_IF_SENT_BEFORE and run.lost):
             return None
         assert ending.error is not None  # noqa: S101 - only a success has none
         if run.is_create and (word is Verdict.IN_DOUBT or run.is_doubtful):
-            raise _in_doubt(run, ending.error)
+            raise _in_doubt(run, ending.error) from ending.error
         if run.is_late:
-            raise self._out_of_time(run)
-        raise self._explained(ending)
+            raise self._out_of_time(run) from ending.error
+        # That nothing was sent is true only if nothing of any attempt was.
+        raise self._explained(run.left or ending)
 
     def _explained(self, ending: Ending) -> InnoCallsError:
         error, wait = ending.error, ending.retry_after
@@ -278,6 +297,8 @@ class Pipeline:
         if wait is not None and wait > self._policy.max_retry_after:
             text = f"{error}; it asks to wait {wait:g} s, more than max_retry_after allows"
             error.args = (text,)
+            if isinstance(error, APIError):
+                error.message = text
         return error
 
     def _out_of_time(self, run: Run) -> InnoCallsError:
@@ -318,12 +339,14 @@ def _broken_off(message: Message, attempt: Attempt, error: ExchangeError) -> End
     return Ending(Evidence.NOT_SENT, None, NotSentError(f"{name}: nothing was sent: {error}"))
 
 
-def _timed_out(message: Message, attempt: Attempt) -> Ending:
-    name, seconds = message.operation.name, attempt.timeout
+def _timed_out(message: Message, attempt: Attempt, error: ExchangeTimeoutError) -> Ending:
+    name = message.operation.name
+    # A caller's transport may have had a time limit of its own.
+    limit = str(error) or f"within {attempt.timeout:g} s"
     if attempt.sent:
-        late = DeadlineExceededError(f"{name}: no whole answer within {seconds:g} s")
+        late = DeadlineExceededError(f"{name}: no whole answer in time ({limit})")
         return Ending(Evidence.LOST, None, late)
-    unsent = NotSentError(f"{name}: nothing was sent: no connection within {seconds:g} s")
+    unsent = NotSentError(f"{name}: nothing was sent: no connection in time ({limit})")
     return Ending(Evidence.NOT_SENT, None, unsent)
 
 

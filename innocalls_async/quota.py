@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-__all__ = ["quota_pause", "retry_after"]
+__all__ = ["limited_for", "quota_pause", "retry_after"]
 
 # Thirty years: nobody means more, and digits that are no time shall not travel on as one.
 _LONGEST = 1e9
 _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
 # A reset above this is a moment (seconds since 1970), below it a number of seconds from now.
 _MOMENT_FROM = 1_000_000_000
+_COMBINED = re.compile(r"\bremaining\s*=")
+_PART_LEFT = re.compile(r"\b(?:r|remaining)\s*=\s*(\d{1,12})")
+_PART_RESET = re.compile(r"\b(?:t|reset)\s*=\s*(\d{1,12})")
 _REMAINING = ("x-ratelimit-remaining", "ratelimit-remaining")
 _RESET = ("x-ratelimit-reset", "ratelimit-reset")
+_QUOTA = frozenset({*_REMAINING, "ratelimit"})
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -28,9 +32,24 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     or not so that it can be read. A date is measured against the reply's own Date, so that a
     clock that is off here does no harm."""
     text = headers.get("retry-after", "").strip()
-    seconds = _until_reset(headers) if not text else _read_seconds(text)
+    seconds = _read_seconds(text)
     if text and seconds is None:
         seconds = _until_date(text, headers)
+    return None if seconds is None else min(seconds, _LONGEST)
+
+
+def limited_for(headers: Mapping[str, str]) -> float | None:
+    """As `retry_after`, of a 429; where that does not say, until when the quota is used up."""
+    seconds = retry_after(headers)
+    return _quota_reset(headers) if seconds is None else seconds
+
+
+def _quota_reset(headers: Mapping[str, str]) -> float | None:
+    """Seconds until there is quota again, from 0 to a billion; None if it does not say."""
+    seconds = _until_reset(headers)
+    if seconds is None:
+        resets = [reset for remaining, reset in _policies(headers) if not remaining]
+        seconds = max((reset for reset in resets if reset is not None), default=None)
     return None if seconds is None else min(seconds, _LONGEST)
 
 
@@ -39,15 +58,25 @@ def quota_pause(headers: Mapping[str, str]) -> float | None:
 
     0.0 where nothing is left and the reply does not say until when.
     """
+    if not _QUOTA.isdisjoint(headers) and _is_used_up(headers):
+        return limited_for(headers) or 0.0
+    return None
+
+
+def _is_used_up(headers: Mapping[str, str]) -> bool:
     for name in _REMAINING:
         if name in headers:
-            return (_until_reset(headers) or 0.0) if headers[name].strip() == "0" else None
-    if "ratelimit" in headers:
-        found = re.search(r";\s*r=(\d{1,12})", headers["ratelimit"])
-        if found and int(found[1]) == 0:
-            reset = re.search(r";\s*t=(\d{1,12})", headers["ratelimit"])
-            return float(reset[1]) if reset else 0.0
-    return None
+            return headers[name].strip() == "0"
+    return any(remaining == 0 for remaining, _ in _policies(headers))
+
+
+def _policies(headers: Mapping[str, str]) -> Iterator[tuple[int | None, float | None]]:
+    """What is left of each policy's quota, and the seconds until there is more."""
+    text = headers.get("ratelimit", "")
+    # Until draft 07 it is one policy whose parts a comma divides, since then a list of policies.
+    for policy in [text] if _COMBINED.search(text) else text.split(","):
+        remaining, reset = _PART_LEFT.search(policy), _PART_RESET.search(policy)
+        yield (int(remaining[1]) if remaining else None, float(reset[1]) if reset else None)
 
 
 def _read_seconds(text: str) -> float | None:

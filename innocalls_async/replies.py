@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,9 @@ from innocalls_async.errors import (
     ValidationError,
     error_for_status,
 )
-from innocalls_async.masking import mask_text
+from innocalls_async.masking import mask_secrets, mask_text
 from innocalls_async.models import CallState, CallStatus, LegState, ScheduledCall
-from innocalls_async.quota import retry_after
+from innocalls_async.quota import limited_for, retry_after
 from innocalls_async.times import parse_duration, parse_wall_time
 from innocalls_async.wire import Message
 
@@ -120,7 +121,9 @@ def _api_error(message: Message, reply: Reply, status: int | None = None) -> API
         error = ValidationError(_told(message, status, said), errors=errors, **facts)
     else:
         error = kind(_told(message, status, said), **facts)
-    if isinstance(error, RateLimitedError | ServerError):
+    if isinstance(error, RateLimitedError):
+        error.retry_after = limited_for(reply.headers)
+    elif isinstance(error, ServerError):
         error.retry_after = retry_after(reply.headers)
     return error
 
@@ -132,22 +135,32 @@ def _told(message: Message, status: int, said: str) -> str:
 def _facts(message: Message, reply: Reply, status: int | None = None) -> dict[str, Any]:
     secrets = message.secrets
     headers = {
-        mask_text(name, secrets): mask_text(value, secrets)
+        mask_text(name, secrets): _masked_header(name, value, secrets)
         for name, value in reply.headers.items()
         if name not in _HEADERS_DROPPED
     }
     return {
         "status_code": reply.status if status is None else status,
-        "body": mask_text(_text(reply), secrets)[:_BODY_KEPT],
+        "body": _cut(mask_text(_text(reply), secrets)),
         "headers": headers,
         "request_id": next((headers[n] for n in _REQUEST_ID_HEADERS if n in headers), None),
     }
+
+
+def _masked_header(name: str, value: str, secrets: tuple[str, ...]) -> str:
+    # A request's id is for the service's support, which needs all of its digits.
+    mask = mask_secrets if name in _REQUEST_ID_HEADERS else mask_text
+    return mask(value, secrets)
 
 
 def _text(reply: Reply) -> str:
     # Masked before it is cut, so that no number is cut in half and so escapes; four times the
     # length is more than masking looks at.
     return reply.body[: 4 * _BODY_KEPT].decode("utf-8", "replace")
+
+
+def _cut(text: str) -> str:
+    return text.encode("utf-8", "replace")[:_BODY_KEPT].decode("utf-8", "ignore")
 
 
 def _data(message: Message, reply: Reply) -> Mapping[str, Any]:
@@ -168,7 +181,8 @@ def _envelope(message: Message, reply: Reply) -> Mapping[str, Any]:
     success = body.get("success")
     if success is False:
         raise _refusal(message, reply, body)
-    if success is not True:
+    # Without a word of it, `data` says as much: it is in no reply that is a no.
+    if success is not True and (success is not None or not isinstance(body.get("data"), dict)):
         raise _broken(message, reply, "it does not say whether it is a success")
     return body
 
@@ -180,9 +194,9 @@ def _refusal_only(message: Message, reply: Reply) -> None:
 
 
 def _refusal(message: Message, reply: Reply, body: Mapping[str, Any]) -> APIError:
-    status = body.get("status")
-    known = isinstance(status, int) and not isinstance(status, bool) and 300 <= status < 600
-    return _api_error(message, reply, status if known else reply.status)
+    status = str(body.get("status"))
+    known = re.fullmatch(r"[345]\d\d", status)
+    return _api_error(message, reply, int(status) if known else reply.status)
 
 
 def _parse(reply: Reply) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import anyio
 from attrs import define, frozen
 
-from innocalls_async.errors import InnoCallsError, ResponseError
+from innocalls_async.errors import GoneError, InnoCallsError, NotFoundError, ResponseError
 from innocalls_async.replies import Reply
 
 if TYPE_CHECKING:
@@ -86,18 +86,13 @@ class Ending:
     quota_pause: float | None = None
 
     @property
-    def may_have_acted(self) -> bool:
-        """Whether the service may have carried the request out although it did not say so."""
-        return self.is_doubtful or self.evidence in _FAILED
-
-    @property
     def is_doubtful(self) -> bool:
-        """Whether nobody can tell if it did; of a 500 or 503 the document says to try again."""
+        """Whether nobody can tell if the service carried the request out; of a 500 or 503 the
+        document says to try again."""
         return self.evidence in _DOUBTFUL
 
 
-# Tuples: to look for a member in a set costs a call of Enum's own hash each time.
-_FAILED: Final = (Evidence.FAILED, Evidence.UNAVAILABLE)
+# A tuple: to look for a member in a set costs a call of Enum's own hash each time.
 _DOUBTFUL: Final = (Evidence.GATEWAY, Evidence.LOST, Evidence.UNREADABLE)
 
 
@@ -107,10 +102,18 @@ def evidence_of(reply: Reply, error: InnoCallsError | None) -> Evidence:
     if error is None:
         return Evidence.SUCCESS
     if 200 <= status < 300:
-        return Evidence.UNREADABLE if isinstance(error, ResponseError) else Evidence.REFUSED
+        return _evidence_inside(error)
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    return Evidence.GATEWAY if status >= 500 else Evidence.REFUSED
+    # Below 200 no reply is final: whoever sent it broke off what was under way.
+    return Evidence.GATEWAY if status >= 500 or status < 200 else Evidence.REFUSED
+
+
+def _evidence_inside(error: InnoCallsError) -> Evidence:
+    """Of a 2xx that is no success: what its body says."""
+    if isinstance(error, ResponseError):
+        return Evidence.UNREADABLE
+    return Evidence.GONE if isinstance(error, NotFoundError | GoneError) else Evidence.REFUSED
 
 
 _BY_STATUS: Final = {

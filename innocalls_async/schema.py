@@ -18,7 +18,17 @@ def pydantic_aware(cls: Class) -> Class:
     # FastAPI takes only models, mappings and dataclasses for a body, and whatever else has a
     # schema for a query parameter.
     cls.__dataclass_fields__ = _DataclassFields()  # type: ignore[attr-defined]
+    # `pprint` asks every dataclass for it, and then prints ours by their own, masked repr.
+    cls.__dataclass_params__ = _PARAMS  # type: ignore[attr-defined]
     return cls
+
+
+@dataclasses.dataclass(repr=False)
+class _Plain:
+    """Only what `dataclasses` notes of it is of use."""
+
+
+_PARAMS = _Plain.__dataclass_params__  # type: ignore[attr-defined]
 
 
 class _DataclassFields:

@@ -138,7 +138,7 @@ class ClientExchanger:
 
     async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply:
         if self._client.is_closed:
-            raise ExchangeError("the http_client is closed")
+            raise RuntimeError("the http_client that this AsyncBridgeClient was given is closed")
         return await _exchange(self._send, origin, message, attempt, _timeouts(attempt))
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
@@ -164,6 +164,8 @@ class Pool:
         self._closed = False
 
     async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply:
+        # Before the exchange, so that no reply waits for it.
+        await self._close_idle(current_time() - IDLE_SECONDS)
         transport = self._free.pop()[1] if self._free else self._open()
         try:
             reply = await _exchange(transport.handle_async_request, origin, message, attempt)
@@ -175,15 +177,16 @@ class Pool:
         if _has_spare_bytes(transport):
             await transport.aclose()
             return reply
-        now = current_time()
-        self._free.append((now, transport))
-        await self._close_idle(math.inf if self._closed else now - IDLE_SECONDS)
+        self._free.append((current_time(), transport))
+        if self._closed:
+            await self._close_idle(math.inf)
         return reply
 
     async def _close_idle(self, since: float) -> None:
         while self._free and self._free[0][0] < since:
             _, transport = self._free.popleft()
-            await transport.aclose()
+            with anyio.CancelScope(shield=True):
+                await transport.aclose()
 
     def _open(self) -> httpx.AsyncHTTPTransport:
         if self._context is None:
@@ -237,11 +240,15 @@ async def _exchange_untimed(
             await response.aclose()
     except ExchangeError:
         raise
+    except httpx.HTTPStatusError as error:
+        # A caller's hook that raises for a status: its reply came, but for the body it kept.
+        return await _read(error.response)
     except httpx.HTTPError as error:
         if isinstance(error, _BEFORE_SENDING) and not evidence.sending:
             attempt.sent = False
+        kind = ExchangeTimeoutError if isinstance(error, httpx.TimeoutException) else ExchangeError
         # Not chained: httpx's exceptions carry the request, and with it the token.
-        raise ExchangeError(_reason(error, message)) from None
+        raise kind(_reason(error, message)) from None
     except Exception as error:
         # A transport that raises what httpx does not know: an OSError, a bug, a failed assertion
         # in a test's mock. It is as much of a doubt as a lost reply, and it is chained.
@@ -318,8 +325,9 @@ async def _read(response: httpx.Response) -> Reply:
         name.decode("latin-1").lower(): value.decode("latin-1")
         for name, value in response.headers.raw
     }
-    if response.is_stream_consumed:  # a caller's hook has read it
-        return Reply(response.status_code, headers, _capped(response.content))
+    if response.is_closed:  # a caller's hook has read it, or it failed before that
+        content = response.content if response.is_stream_consumed else b""
+        return Reply(response.status_code, headers, _capped(content))
     body = bytearray()
     with anyio.CancelScope() as scope:
         # The raw stream: nothing is decompressed.

@@ -195,6 +195,25 @@ class TestPause:
             door.admission.hold(10.0)
         assert door.at[1] - door.at[0] == pytest.approx(10.5, abs=0.01)
 
+    async def test_a_probe_without_an_answer_lets_one_more_probe(self) -> None:
+        """A lost or cancelled probe has shown nothing: not everyone goes after it."""
+        door = a_door()
+        admission, first, second = door.admission, (CREATE, 0), (CREATE, 1)
+        await admission.enter(first)
+        admission.limited(first, anyio.current_time(), 1.0)
+        admission.leave(first)
+        await admission.enter(second)
+        async with anyio.create_task_group() as group:
+            for number in range(2, 7):
+                group.start_soon(door.visit, CREATE, number, 1.0)
+            await anyio.sleep(SETTLE)
+            assert door.inside == 0
+            admission.leave(second, answered=False)
+            await anyio.sleep(SETTLE)
+            assert door.inside == 1
+            await anyio.sleep(1.0)
+            assert door.inside == 4
+
     async def test_a_cancelled_probe_lets_the_next_one_probe(self) -> None:
         """The pause is no dead end when the probe's task is gone."""
         door = a_door()
@@ -229,18 +248,18 @@ class TestLateUse:
         moved: list[tuple[float, float]] = []
 
         class Listening(TokenBucket):
-            def postpone(self, granted_at: float, used_at: float) -> None:
-                moved.append((granted_at, used_at))
+            def postpone(self, granted_ago: float, used_ago: float) -> None:
+                moved.append((granted_ago, used_ago))
 
-        admission, began = Admission(1, Listening(1)), anyio.current_time()
+        admission = Admission(1, Listening(1))
         for took in (0.1, 0.9, LEARNING, 0.12, 0.1, 9.0):
             await anyio.sleep(took)
             admission.answered(anyio.current_time() - took)
-        counted = [used - granted - UNNOTICED for granted, used in moved]
+        counted = [granted - used - UNNOTICED for granted, used in moved]
         # In the first second nobody knows what the fastest answer takes.
         first = [0.1, LONGEST_FIRST_QUEUE]
         assert counted == pytest.approx([*first, LONGEST_QUEUE, 0.02, 0.0, LONGEST_QUEUE])
-        assert moved[1][0] == pytest.approx(began + 0.1)
+        assert [granted for granted, _ in moved[:2]] == pytest.approx([0.1, 0.9])
 
 
 @settings(deadline=None, max_examples=30)

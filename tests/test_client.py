@@ -12,7 +12,7 @@ import anyio
 import httpx
 import pytest
 from clocks import virtual_backend as anyio_backend  # noqa: F401 - a fixture
-from scripted import TOKEN, Script, a_client, a_request, created, reply, status_reply
+from scripted import TOKEN, Script, a_client, a_request, created, reply, requests, status_reply
 
 import innocalls_async as api
 from innocalls_async import AsyncBridgeClient, CallState, CallStatus, TokenBucket
@@ -118,6 +118,28 @@ class TestLife:
         with pytest.raises(RuntimeError, match="closed"):
             client.bridge_many([request])
         assert script.requests == []
+
+    async def test_a_closed_client_sends_nothing_more(self) -> None:
+        """Neither what waited in line, nor a fan-out that was made before."""
+        client, script = a_client(10.0, max_connections=1)
+        late = client.bridge_many(requests(3))
+        errors: list[BaseException] = []
+
+        async def bridge() -> None:
+            try:
+                await client.bridge(a_request())
+            except RuntimeError as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(bridge)
+            await anyio.sleep(1)
+            await client.aclose()
+        assert len(errors) == 4
+        outcomes = [outcome async for outcome in late]
+        assert [type(outcome.error) for outcome in outcomes] == [RuntimeError] * 3  # type: ignore[union-attr]
+        assert len(script.requests) == 1
 
     async def test_one_that_is_dropped_unclosed_warns(self) -> None:
         """A forgotten `aclose` is a ResourceWarning that says what to do, without the token."""
@@ -293,6 +315,14 @@ class TestWatch:
             assert not (await anext(watching)).is_final
             with pytest.raises(api.NotFoundError):
                 await anext(watching)
+
+    @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+    async def test_waits_timeout_is_above_0(self, timeout: float) -> None:
+        """What would end before the first poll, or never be compared, is a mistake."""
+        client, _ = a_client()
+        async with client:
+            with pytest.raises(ValueError, match="timeout"):
+                await client.wait("id-1", "flow", timeout=timeout)
 
     async def test_wait_has_an_end(self) -> None:
         """`DeadlineExceededError` after `timeout` seconds, whatever is under way."""

@@ -72,7 +72,7 @@ async def test_a_listener_can_have_headers_sent() -> None:
         if isinstance(event, events.AttemptStarted):
             more: dict[str, Any] = {"X-Split": "a\r\nX-Other: b", "X Y": "c", "X-Number": 1}
             event.headers.update(more, authorization="Bearer stolen")
-            event.headers |= {"X-Trace": f"a {event.attempt}", "Content-Length": "1"}
+            event.headers.update({"X-Trace": f"a {event.attempt}", "Content-Length": "1"})
 
     client, script = a_client(reply(500, {}), created(), on_event=listen)
     async with client:

@@ -88,6 +88,32 @@ class TestOutcomes:
             outcomes = await collect(client.bridge_many(requests(2)))
         assert [(one.index, one.attempts) for one in outcomes] == [(0, 2), (1, 1)]
 
+    async def test_an_item_that_breaks_the_writing_is_refused(self) -> None:
+        """Whatever it raises, it ends neither the stream nor, on trio, the program."""
+        client, _ = a_client(status_reply("pending"))
+        items: list[Any] = [("id-1", "flow"), BreaksWhenUnpacked(), ("id-2", "flow")]
+        async with client:
+            outcomes = await collect(client.status_many(items))
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Done", "Done", "Refused"]
+
+    async def test_an_asynchronous_input_is_closed_with_the_stream(self) -> None:
+        """Its `finally` runs when the reader leaves early, and not when it is collected."""
+        ended = anyio.Event()
+
+        async def source() -> AsyncIterator[BridgeRequest]:
+            try:
+                while True:
+                    yield a_request()
+            finally:
+                ended.set()
+
+        client, _ = a_client()
+        async with client:
+            outcomes = client.bridge_many(source(), concurrency=2)
+            await anext(outcomes)
+            await outcomes.aclose()
+        assert ended.is_set()
+
     async def test_a_bad_item_is_refused_and_costs_no_request(self) -> None:
         """One row that is none does not end the stream."""
         items: list[Any] = [a_request(), "no request", a_request().masked(), None, a_request()]
@@ -408,6 +434,13 @@ class Shared:
             raise OSError("the limiter's server is away")
 
 
+class BreaksWhenUnpacked:
+    """An item that is none, and fails with what nobody expects."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise KeyError("call_id")
+
+
 class TestBrokenLimiter:
     async def test_before_anything_was_sent_the_items_are_refused(self) -> None:
         """Each has its outcome, with the limiter's own error."""
@@ -418,14 +451,15 @@ class TestBrokenLimiter:
         assert all(isinstance(outcome.error, OSError) for outcome in outcomes)
         assert script.requests == []
 
-    async def test_after_a_create_was_sent_it_is_in_doubt(self) -> None:
-        """What broke behind the first byte leaves open what the service did."""
-        client, script = a_client(0.1, 0.5, limiter=Shared(at="postpone"), max_connections=1)
+    async def test_an_answer_that_is_there_is_not_lost_for_it(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What breaks in the limiter behind the first byte is logged, and costs no call."""
+        client, _ = a_client(0.1, 0.5, limiter=Shared(at="postpone"), max_connections=1)
         async with client:
             outcomes = await collect(client.bridge_many(requests(2)))
-        assert [type(outcome) for outcome in outcomes] == [InDoubt, InDoubt]
-        assert all("the limiter's server is away" in str(o.error) for o in outcomes)
-        assert len(script.requests) == 2
+        assert [type(outcome) for outcome in outcomes] == [Scheduled, Scheduled]
+        assert "the limiter's postpone failed" in caplog.text
 
 
 async def test_outcomes_of_two_fan_outs_do_not_mix() -> None:

@@ -15,6 +15,7 @@ from clocks import FakeClock
 from clocks import virtual_backend as anyio_backend  # noqa: F401 - a fixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripted import a_client, a_request
 
 from innocalls_async import RateLimiter, TokenBucket
 
@@ -191,14 +192,26 @@ class TestSlowDown:
 
 
 class TestPostpone:
+    async def test_a_clock_of_its_own_does_no_harm_in_a_client(self) -> None:
+        """What the client tells it are ages, so its moments may count from anywhere."""
+        bucket = TokenBucket(2, clock=lambda: anyio.current_time() + 1e6)
+        client, script = a_client(0.01, limiter=bucket)
+        began = anyio.current_time()
+        async with client:
+            for _ in range(6):
+                await client.bridge(a_request())
+        assert len(script.requests) == 6
+        assert 2.0 <= anyio.current_time() - began < 2.5
+
     async def test_a_grant_counts_from_when_it_was_used(self) -> None:
         """A request that left late makes the next window later by as much."""
         clock = FakeClock()
         bucket = TokenBucket(2, burst=2, clock=clock, sleep=clock.skip)
         await bucket.acquire()
         await bucket.acquire()
-        bucket.postpone(0.0, 0.4)
-        bucket.postpone(0.0, 0.6)
+        clock.now = 0.6
+        bucket.postpone(0.6, 0.2)
+        bucket.postpone(0.6, 0.0)
         await bucket.acquire()
         assert clock.now >= 1.4
         await bucket.acquire()
@@ -208,9 +221,9 @@ class TestPostpone:
         """What left the log long ago cannot be moved."""
         clock = FakeClock(10.0)
         bucket = TokenBucket(1, clock=clock, sleep=clock.skip)
-        bucket.postpone(5.0, 9.0)
+        bucket.postpone(5.0, 1.0)
         await bucket.acquire()
-        bucket.postpone(5.0, 12.0)
+        bucket.postpone(5.0, -2.0)
         assert clock.now == 10.0
         await bucket.acquire()
         assert clock.now == 11.0
@@ -231,7 +244,7 @@ class TestPostpone:
             assert len(uses) < rate or granted - sorted(uses)[-rate] >= 1.0
             if chance.random() < 0.3:
                 clock.now += chance.random() / rate
-                bucket.postpone(granted, clock.now)
+                bucket.postpone(clock.now - granted, 0.0)
             uses.append(clock.now)
         assert all(
             later - earlier >= 1.0 for earlier, later in zip(uses, uses[rate:], strict=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +29,12 @@ def test_a_number_is_masked_but_for_its_last_three_digits(number: str, shown: st
 def test_a_known_number_is_masked_wherever_it_stands(before: str, number: str, after: str) -> None:
     """A number of the request is masked also inside a word."""
     assert mask_text(before + number + after, [number]) == before + mask_number(number) + after
+
+
+@pytest.mark.parametrize("text", ["+20 112 345 6789", "20-112-345-6789", "(20) 112.345.6789"])
+def test_a_known_number_is_masked_however_it_is_written(text: str) -> None:
+    """A service may repeat it with separators of its own."""
+    assert not re.search(r"\d{4}|11.?2", mask_text(f"not {text}!", ["201123456789"]))
 
 
 @settings(deadline=None)

@@ -32,6 +32,13 @@ def test_three_outcomes_are_told_apart(outcome: Outcome, said: str) -> None:
     assert FIRST not in repr(outcome)
 
 
+def test_an_item_is_shown_without_its_numbers() -> None:
+    """Whatever was given as a request, a report of it has no whole number."""
+    for outcome in (Refused(0, {"number": FIRST}, TypeError()), Done(0, (FIRST, "flow"), None)):
+        assert FIRST not in repr(outcome)
+        assert FIRST[-3:] in repr(outcome)
+
+
 def test_outcomes_cannot_be_changed() -> None:
     """An account that was given stays as it was."""
     done = Done(3, "id-1", None)

@@ -16,6 +16,7 @@ E164 = st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True)
 # ASCII, Arabic-Indic, Extended Arabic-Indic, Devanagari, full width
 ZEROS = "0\u0660\u06f0\u0966\uff10"
 SEPARATORS = [" ", "-", ".", "/", "\u00a0", "\u202f", "\u2011", "\u2013", "\u200f", "\ufeff", "\t"]
+SEPARATORS_AT_THE_END = [it for it in SEPARATORS if it not in "./"]
 
 
 @st.composite
@@ -25,9 +26,11 @@ def written(draw: st.DrawFn) -> tuple[str, str]:
     zero = ord(draw(st.sampled_from(ZEROS)))
     text = draw(st.sampled_from(["", "+", "00", "\uff0b", "\u202a+", " + "]))
     text = text.replace("0", chr(zero))
-    for digit in digits:
+    for place, digit in enumerate(digits):
+        # A dot or a slash before the last two would make them decimals or another number's.
+        allowed = SEPARATORS if place < len(digits) - 3 else SEPARATORS_AT_THE_END
         text += chr(zero + int(digit)) + "".join(
-            draw(st.lists(st.sampled_from(SEPARATORS), max_size=2))
+            draw(st.lists(st.sampled_from(allowed), max_size=2))
         )
     return digits, text
 
@@ -38,6 +41,15 @@ def test_a_number_means_the_same_however_it_is_written(number: tuple[str, str]) 
     """Prefixes, separators and scripts do not change the digits that are dialled."""
     digits, text = number
     assert parse_number(text, "first_callee_number") == digits
+
+
+@pytest.mark.parametrize(
+    "text", ["201123456789.0", "2011234567 89.00", "20112345678/9", "+20 112 345 678 / 79"]
+)
+def test_a_decimal_and_an_alternative_are_no_part_of_a_number(text: str) -> None:
+    """What a spreadsheet or a person put behind a number would make it another person's."""
+    with pytest.raises(ValueError, match="first_callee_number: ends like a decimal"):
+        parse_number(text, "first_callee_number")
 
 
 @settings(deadline=None, max_examples=150)

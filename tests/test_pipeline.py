@@ -124,6 +124,37 @@ class TestRetries:
                 await bridge(client)
         assert len(script.requests) == 1
 
+    async def test_a_quota_that_is_used_up_is_no_retry_after(self) -> None:
+        """A 503 that only tells of its quota neither waits for that nor is by the document."""
+        quota = {"X-RateLimit-Remaining": "99", "X-RateLimit-Reset": "2999"}
+        busy = reply(503, {"message": "no"}, quota)
+        client, script = a_client(busy, created())
+        async with client:
+            await bridge(client)
+        assert len(script.requests) == 2
+        client, script = a_client(busy, retry=RetryPolicy(creates="never_twice"))
+        async with client:
+            with pytest.raises(api.OutcomeUnknownError):
+                await bridge(client)
+        assert len(script.requests) == 1
+
+    async def test_not_sent_is_said_only_where_nothing_ever_left(self) -> None:
+        """After an attempt that the service answered, its answer is the error."""
+        client, script = a_client(failed(500), REFUSED, retry=RetryPolicy(attempts=3))
+        async with client:
+            with pytest.raises(api.ServerError) as caught:
+                await bridge(client)
+        assert caught.value.attempts == len(script.requests) == 3
+
+    async def test_a_doubt_has_its_cause(self) -> None:
+        """What left it open is behind the error, in a traceback too."""
+        client, _ = a_client(failed(502))
+        async with client:
+            with pytest.raises(api.OutcomeUnknownError) as caught:
+                await bridge(client)
+        assert isinstance(caught.value.cause, api.ServerError)
+        assert caught.value.__cause__ is caught.value.cause
+
     async def test_a_status_that_cannot_be_read_is_asked_for_once_more(self) -> None:
         """A second unreadable reply is an error."""
         client, script = a_client(UNREADABLE)
@@ -158,18 +189,23 @@ class TestRetries:
 
 
 class TestDelete:
-    @pytest.mark.parametrize("step", [LOST, failed(500), failed(503), failed(502), 100.0])
-    @pytest.mark.parametrize("gone", [404, 410])
+    @pytest.mark.parametrize("step", [LOST, 100.0])
+    @pytest.mark.parametrize(
+        "gone", [failed(404), failed(410), reply(200, {"success": False, "status": 404})]
+    )
     async def test_one_that_an_earlier_attempt_may_have_done_is_done(
-        self, step: Step, gone: int
+        self, step: Step, gone: Step
     ) -> None:
         """The call is gone, and it was us."""
-        client, script = a_client(step, failed(gone), timeout=5.0)
+        client, script = a_client(step, gone, timeout=5.0)
         async with client:
             await delete(client)
         assert len(script.requests) == 2
 
-    @pytest.mark.parametrize("steps", [[], [REFUSED], [failed(429)], [connecting]])
+    @pytest.mark.parametrize(
+        "steps",
+        [[], [REFUSED], [connecting], *([failed(status)] for status in (429, 500, 502, 503))],
+    )
     async def test_one_that_was_gone_before_us_is_an_error(self, steps: list[Step]) -> None:
         """Nothing of ours can have deleted it."""
         client, _ = a_client(*steps, failed(404), timeout=5.0)

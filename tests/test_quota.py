@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from innocalls_async.quota import quota_pause, retry_after
+from innocalls_async.quota import limited_for, quota_pause, retry_after
 
 DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 EPOCH = 1792567680  # the same moment
@@ -41,7 +41,7 @@ VALUES = (
 @given(st.dictionaries(NAMES, VALUES))
 def test_no_header_makes_a_pause_that_cannot_be_waited_for(headers: dict[str, str]) -> None:
     """Garbage, NaN, negative numbers and dates of any year never crash and never go backwards."""
-    for seconds in (retry_after(headers), quota_pause(headers)):
+    for seconds in (retry_after(headers), limited_for(headers), quota_pause(headers)):
         assert seconds is None or 0 <= seconds < math.inf
 
 
@@ -94,8 +94,10 @@ def test_a_date_is_measured_against_our_clock_where_the_reply_has_none() -> None
     [("17", 17.0), (str(EPOCH + 42), 42.0), (str(EPOCH - 42), 0.0), ("later", None)],
 )
 def test_without_retry_after_a_reset_tells(name: str, value: str, seconds: float | None) -> None:
-    """A reset is a moment (Laravel) or a number of seconds (the IETF draft)."""
-    assert retry_after({name: value, "date": DATE}) == seconds
+    """Of a 429, and of nothing else: a moment (Laravel) or a number of seconds (the IETF draft)."""
+    assert limited_for({name: value, "date": DATE}) == seconds
+    assert retry_after({name: value, "date": DATE}) is None
+    assert limited_for({name: value, "date": DATE, "retry-after": "3"}) == 3.0
 
 
 @pytest.mark.parametrize(
@@ -111,6 +113,10 @@ def test_without_retry_after_a_reset_tells(name: str, value: str, seconds: float
         ({"ratelimit": '"default";r=0;t=6'}, 6.0),
         ({"ratelimit": '"default"; r=00'}, 0.0),
         ({"ratelimit": '"default";r=5;t=6'}, None),
+        ({"ratelimit": '"burst";r=5;t=1, "daily";r=0;t=60, "hourly";r=0;t=30'}, 60.0),
+        ({"ratelimit": "limit=10, remaining=0, reset=7"}, 7.0),
+        ({"ratelimit": "limit=10, remaining=3, reset=7"}, None),
+        ({"x-ratelimit-remaining": "0", "retry-after": "2"}, 2.0),
         ({"ratelimit": "nothing of the kind"}, None),
     ],
 )

@@ -11,7 +11,14 @@ from clocks import virtual_backend as anyio_backend  # noqa: F401 - a fixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from innocalls_async import InnoCallsError, ResponseError, RetryPolicy, ServerError
+from innocalls_async import (
+    GoneError,
+    InnoCallsError,
+    NotFoundError,
+    ResponseError,
+    RetryPolicy,
+    ServerError,
+)
 from innocalls_async.replies import Reply
 from innocalls_async.retry import (
     Ending,
@@ -79,17 +86,19 @@ def test_never_twice_sends_again_after_a_503_by_the_document() -> None:
         (200, None, Evidence.SUCCESS),
         (200, ResponseError("no call_id"), Evidence.UNREADABLE),
         (200, ServerError("success: false"), Evidence.REFUSED),
+        (200, NotFoundError("success: false"), Evidence.GONE),
+        (200, GoneError("success: false"), Evidence.GONE),
         (429, InnoCallsError(), Evidence.LIMITED),
         (500, InnoCallsError(), Evidence.FAILED),
         (503, InnoCallsError(), Evidence.UNAVAILABLE),
         *(
             (status, InnoCallsError(), Evidence.GATEWAY)
-            for status in (408, 501, 502, 504, 520, 599)
+            for status in (101, 199, 408, 501, 502, 504, 520, 599)
         ),
         *((status, InnoCallsError(), Evidence.GONE) for status in (404, 410)),
         *(
             (status, InnoCallsError(), Evidence.REFUSED)
-            for status in (101, 301, 302, 304, 400, 401, 403, 405, 406, 409, 418, 422, 425)
+            for status in (301, 302, 304, 400, 401, 403, 405, 406, 409, 418, 422, 425)
         ),
     ],
 )
@@ -101,12 +110,9 @@ def test_evidence_of_a_whole_reply(
 
 
 @pytest.mark.parametrize("evidence", Evidence)
-def test_what_may_have_acted_and_what_is_doubtful(evidence: Evidence) -> None:
-    """A 500 or 503 may have acted, but the document says to try again; the rest is a doubt."""
-    doubtful = evidence.name in {"GATEWAY", "LOST", "UNREADABLE"}
-    assert Ending(evidence).is_doubtful is doubtful
-    acted = doubtful or evidence.name in {"FAILED", "UNAVAILABLE"}
-    assert Ending(evidence).may_have_acted is acted
+def test_what_is_doubtful(evidence: Evidence) -> None:
+    """Nobody can tell what came of it; of a 500 or 503 the document says to try again."""
+    assert Ending(evidence).is_doubtful is (evidence.name in {"GATEWAY", "LOST", "UNREADABLE"})
 
 
 class TestRetryPolicy:
