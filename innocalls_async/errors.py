@@ -24,7 +24,7 @@ token and no whole phone number is in a message, a repr, a body or a pickle.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from innocalls_async.models import BridgeRequest
@@ -64,10 +64,14 @@ class InnoCallsError(Exception):
 class APIError(InnoCallsError):
     """The service answered, and the answer was no success.
 
+    `message` has what the service said, and ends in what to do about it where that is known.
+
     `status_code` is the HTTP status, or the body's own `status` where a 200 said
     `success: false`; None if the reply broke off before its status was known. `body` is the
     reply's text, at most 4 KiB of it; `headers` its headers, names in lower case.
     """
+
+    advice: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -93,9 +97,13 @@ class BadRequestError(APIError):
 class AuthenticationError(APIError):
     """401: the token is missing, wrong or expired."""
 
+    advice = "check the token (INNOCALLS_TOKEN)"
+
 
 class PermissionDeniedError(APIError):
     """403: the token may not do this."""
+
+    advice = "ask the account's owner what this token may do"
 
 
 class NotFoundError(APIError):
@@ -104,6 +112,8 @@ class NotFoundError(APIError):
 
 class MethodNotAllowedError(APIError):
     """405: the address does not take this method; is `base_url` right?"""
+
+    advice = "check the base URL (INNOCALLS_BASE_URL)"
 
 
 class NotAcceptableError(APIError):
@@ -155,6 +165,8 @@ class ServiceUnavailableError(ServerError):
 
 class RedirectError(APIError):
     """3xx: the service sent us elsewhere. It is not followed; is `base_url` right?"""
+
+    advice = MethodNotAllowedError.advice
 
 
 class ResponseError(APIError):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from html.entities import codepoint2name
 
-__all__ = ["mask_number", "mask_secrets", "mask_text"]
+__all__ = ["mask_number", "mask_text"]
 
 # A run of digits long enough to be a phone number, on its own: the digits inside a call id
 # or a word stay, because they are what a person needs to find the call.
@@ -27,18 +27,13 @@ def mask_number(number: str) -> str:
 
 def mask_text(text: str, secrets: Iterable[str] = ()) -> str:
     """`text` without any of `secrets` and without anything that looks like a whole number."""
-    return _NUMBER.sub(lambda found: mask_number(found.group()), mask_secrets(text, secrets))
-
-
-def mask_secrets(text: str, secrets: Iterable[str]) -> str:
-    """`text` without any of `secrets`, whatever separators stand in a number."""
     for secret in secrets:
         if not secret.isdigit():
             if len(secret) >= _SHORTEST_TOKEN:
                 text = _as_written(secret).sub("***", text)
         elif secret in _SEPARATORS.sub("", text):
             text = re.sub(_SEPARATORS.pattern.join(secret), mask_number(secret), text)
-    return text
+    return _NUMBER.sub(lambda found: mask_number(found.group()), text)
 
 
 @functools.lru_cache(maxsize=16)

@@ -225,9 +225,9 @@ class Pipeline:
         try:
             reply = await self._exchanger.exchange(self._origin, message, attempt)
         except ExchangeTimeoutError as error:
-            return _timed_out(message, attempt, error)
+            return _timed_out(message, attempt, error, self._origin)
         except ExchangeError as error:
-            return _broken_off(message, attempt, error)
+            return _broken_off(message, attempt, error, self._origin)
         return self._read(message, reply)
 
     def _read(self, message: Message, reply: Reply) -> Ending:
@@ -331,22 +331,25 @@ class Pipeline:
         self._emitter.emit(kind(operation, run.number, run.attempts, seconds, *details))
 
 
-def _broken_off(message: Message, attempt: Attempt, error: ExchangeError) -> Ending:
+def _broken_off(message: Message, attempt: Attempt, error: ExchangeError, origin: str) -> Ending:
     name = message.operation.name
     if attempt.sent:
         lost = ResponseError(f"{name}: the answer was lost: {error}")
         return Ending(Evidence.LOST, None, lost)
-    return Ending(Evidence.NOT_SENT, None, NotSentError(f"{name}: nothing was sent: {error}"))
+    unsent = NotSentError(f"{name}: nothing was sent to {origin}: {error}")
+    return Ending(Evidence.NOT_SENT, None, unsent)
 
 
-def _timed_out(message: Message, attempt: Attempt, error: ExchangeTimeoutError) -> Ending:
+def _timed_out(
+    message: Message, attempt: Attempt, error: ExchangeTimeoutError, origin: str
+) -> Ending:
     name = message.operation.name
     # A caller's transport may have had a time limit of its own.
     limit = str(error) or f"within {attempt.timeout:g} s"
     if attempt.sent:
         late = DeadlineExceededError(f"{name}: no whole answer in time ({limit})")
         return Ending(Evidence.LOST, None, late)
-    unsent = NotSentError(f"{name}: nothing was sent: no connection in time ({limit})")
+    unsent = NotSentError(f"{name}: nothing was sent to {origin}: no connection in time ({limit})")
     return Ending(Evidence.NOT_SENT, None, unsent)
 
 

@@ -24,7 +24,7 @@ from innocalls_async.errors import (
     ValidationError,
     error_for_status,
 )
-from innocalls_async.masking import mask_secrets, mask_text
+from innocalls_async.masking import mask_text
 from innocalls_async.models import CallState, CallStatus, LegState, ScheduledCall
 from innocalls_async.quota import limited_for, retry_after
 from innocalls_async.times import parse_duration, parse_wall_time
@@ -120,7 +120,8 @@ def _api_error(message: Message, reply: Reply, status: int | None = None) -> API
         said += "".join(f"; {field}: {' '.join(texts)}" for field, texts in errors.items())
         error = ValidationError(_told(message, status, said), errors=errors, **facts)
     else:
-        error = kind(_told(message, status, said), **facts)
+        told = _told(message, status, said)
+        error = kind(f"{told.rstrip('.')}; {kind.advice}" if kind.advice else told, **facts)
     if isinstance(error, RateLimitedError):
         error.retry_after = limited_for(reply.headers)
     elif isinstance(error, ServerError):
@@ -135,7 +136,7 @@ def _told(message: Message, status: int, said: str) -> str:
 def _facts(message: Message, reply: Reply, status: int | None = None) -> dict[str, Any]:
     secrets = message.secrets
     headers = {
-        mask_text(name, secrets): _masked_header(name, value, secrets)
+        mask_text(name, secrets): mask_text(value, secrets)
         for name, value in reply.headers.items()
         if name not in _HEADERS_DROPPED
     }
@@ -145,12 +146,6 @@ def _facts(message: Message, reply: Reply, status: int | None = None) -> dict[st
         "headers": headers,
         "request_id": next((headers[n] for n in _REQUEST_ID_HEADERS if n in headers), None),
     }
-
-
-def _masked_header(name: str, value: str, secrets: tuple[str, ...]) -> str:
-    # A request's id is for the service's support, which needs all of its digits.
-    mask = mask_secrets if name in _REQUEST_ID_HEADERS else mask_text
-    return mask(value, secrets)
 
 
 def _text(reply: Reply) -> str:

@@ -28,7 +28,7 @@ def load_zone(timezone: str | ZoneInfo) -> ZoneInfo:
 
 
 def wall_time(moment: datetime, zone: ZoneInfo) -> str:
-    """`moment` as the service reads it: `2026-04-23 00:57:00` in `zone`, seconds cut off.
+    """`moment` as the service reads it: `2026-04-23 00:57:00` in `zone`, to the second.
 
     ValueError where the clocks of `zone` are put back over it: that wall time comes twice, and
     the service could not know which of the two is meant. Also where it is beyond the year 9999.

@@ -211,7 +211,7 @@ class TestOperations:
         client, script = a_client(reply(200, b"anything"), reply(401, {"message": "No."}))
         async with client:
             await client.authorize()
-            with pytest.raises(api.AuthenticationError, match=r"answered 401: No\.$"):
+            with pytest.raises(api.AuthenticationError, match=r"answered 401: No; check the token"):
                 await client.authorize()
         assert [request.method for request in script.requests] == ["GET", "GET"]
 

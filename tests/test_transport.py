@@ -80,7 +80,9 @@ class TestEvidence:
         """By the exception's meaning, or because the connection was never there."""
         client, _ = a_client(step, retry=ONCE)
         async with client:
-            with pytest.raises(NotSentError, match=r"^create: nothing was sent: .*\w+: \w+"):
+            with pytest.raises(
+                NotSentError, match=r"^create: nothing was sent to https://api\S+: .*\w+: \w+"
+            ):
                 await client.bridge(a_request())
 
     @pytest.mark.parametrize(
