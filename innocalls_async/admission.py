@@ -102,9 +102,15 @@ class Admission:
         self._probe_due = False
         self._probe: Rank | None = None
         self._refused_probes = 0
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Let nobody in any more, who is in line neither."""
+        self._is_closed = True
 
     async def enter(self, rank: Rank) -> None:
-        """Return with a place and a grant. When it is cancelled, nothing is held."""
+        """Return with a place and a grant. When it is cancelled, or closed by then, nothing is
+        held."""
         me = _Waiter(rank)
         heapq.heappush(self._line, (rank, me))
         try:
@@ -115,6 +121,8 @@ class Admission:
                 await me.woken.wait()
             if not me.admitted:
                 await self._lead(me)
+            if self._is_closed:
+                raise RuntimeError("this AsyncBridgeClient is closed")
         except BaseException:
             self._withdraw(me)
             raise

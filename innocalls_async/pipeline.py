@@ -113,7 +113,6 @@ class Pipeline:
     ) -> None:
         self._origin = origin
         self._base_url = base_url
-        self._is_closed = False
         self._exchanger = exchanger
         self._reader = reader
         self._admission = admission
@@ -130,12 +129,8 @@ class Pipeline:
         return Run(message, number, (int(message.operation.is_poll), number), self._clock())
 
     def close(self) -> None:
-        """No attempt begins any more."""
-        self._is_closed = True
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise RuntimeError("this AsyncBridgeClient is closed")
+        """No attempt begins any more: whoever wants to make one gets a RuntimeError."""
+        self._admission.close()
 
     async def carry_out(self, run: Run) -> Any:
         """The operation's result, or an `InnoCallsError`."""
@@ -190,8 +185,9 @@ class Pipeline:
         run.attempts += 1
         answered = False
         try:
-            self._check_open()
-            message = self._begun(run, began - asked) if self._emitter.is_on else run.message
+            message = run.message
+            if self._emitter.is_on:
+                message = self._begun(run, began - asked)
             # A cancellation that crosses the admission is delivered at the next await, which can
             # come behind the first bytes: who stopped us would never hear of them.
             await anyio.lowlevel.checkpoint_if_cancelled()
