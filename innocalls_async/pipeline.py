@@ -291,10 +291,11 @@ class Pipeline:
         error, wait = ending.error, ending.retry_after
         assert error is not None  # noqa: S101 - see _conclude
         if wait is not None and wait > self._policy.max_retry_after:
-            text = f"{error}; it asks to wait {wait:g} s, more than max_retry_after allows"
-            error.args = (text,)
-            if isinstance(error, APIError):
-                error.message = text
+            assert isinstance(error, APIError)  # noqa: S101 - it is the service that asks
+            error.message = (
+                f"{error}; it asks to wait {wait:g} s, more than max_retry_after allows"
+            )
+            error.args = (error.message,)
         return error
 
     def _out_of_time(self, run: Run) -> InnoCallsError:

@@ -52,6 +52,22 @@ async def test_a_success_tells_its_steps() -> None:
     assert ended.seconds == pytest.approx(waited.seconds + 2.0, abs=0.01)
 
 
+async def test_a_pause_before_the_429_is_told_too() -> None:
+    """Where the quota is used up and it is said until when; not where nobody has to wait."""
+    seen: list[events.Event] = []
+    used_up = {"X-RateLimit-Remaining": "0"}
+    client, _ = a_client(
+        created(headers={**used_up, "X-RateLimit-Reset": "3"}),
+        created(headers=used_up),
+        created(),
+        on_event=seen.append,
+    )
+    async with client:
+        for _ in range(3):
+            await client.bridge(a_request())
+    assert [event.seconds for event in seen if isinstance(event, events.Paused)] == [3.0]
+
+
 async def test_an_attempt_that_is_cut_off_has_an_end() -> None:
     """Whatever begins ends: also where a deadline or a cancellation is the reason."""
     seen: list[events.Event] = []
