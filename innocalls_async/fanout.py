@@ -126,6 +126,8 @@ class _Crew(Generic[Item, Out]):
         self._is_over = False  # no worker is left
         self.is_abandoned = False  # nobody can read what still comes
         self._host: object = None
+        # To find out which loop is running takes anyio 2 us: once will do, as soon as one is.
+        self._event: type[anyio.Event] = anyio.Event
         self._news = anyio.Event()
         self._items_read = self._taken = 0
         self.ready: deque[tuple[Out, anyio.Event]] = deque()
@@ -171,23 +173,28 @@ class _Crew(Generic[Item, Out]):
     async def _wait(self) -> None:
         # Two may wait: a reader, and a task that closes the iterator under it.
         if self._news.is_set():
-            self._news = anyio.Event()
+            self._news = self._event()
         await self._news.wait()
 
     def _tell(self) -> None:
         self._news.set()
 
     async def _work(self) -> None:
-        try:
-            async with anyio.create_task_group() as group:
-                self._hire(group)
-        except Exception as failure:  # a bug: whoever reads shall hear of it
-            self._failure = failure
-        finally:
-            self._is_over = True
-            self._give_up()
-            await self._leave_input()
-            self._tell()
+        self._event = type(anyio.Event())
+        # What left a system task of trio's would end the program.
+        with contextlib.suppress(Exception):
+            try:
+                async with anyio.create_task_group() as group:
+                    self._hire(group)
+            except BaseException as reason:
+                # A bug, or somebody cancelled this task alone: whoever reads shall hear of it.
+                self._failure = RuntimeError(f"the fan-out broke off: {reason!r}")
+                raise
+            finally:
+                self._is_over = True
+                self._give_up()
+                await self._leave_input()
+                self._tell()
 
     def _give_up(self) -> None:
         if self.on_untaken is not None and self.ready:
@@ -266,7 +273,7 @@ class _Crew(Generic[Item, Out]):
             await taken.wait()
 
     def _report(self, outcome: Any) -> anyio.Event:
-        taken = anyio.Event()
+        taken = self._event()
         self.ready.append((outcome, taken))
         self._tell()
         if self.is_abandoned and self.on_untaken is None:

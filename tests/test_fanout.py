@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import pytest
 from clocks import virtual_backend as anyio_backend  # noqa: F401 - a fixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import Script, a_client, a_request, created, reply, requests, status_reply
+from scripted import TOKEN, Script, a_client, a_request, created, reply, requests, status_reply
 
 from innocalls_async import (
     APIError,
@@ -28,6 +29,7 @@ from innocalls_async import (
     TokenBucket,
 )
 from innocalls_async.fanout import FanOut, Progress
+from innocalls_async.integrations.serving import ServiceClient
 
 pytestmark = pytest.mark.anyio
 
@@ -432,6 +434,54 @@ class Shared:
     def postpone(self, granted_at: float, used_at: float) -> None:
         if self.at == "postpone":
             raise OSError("the limiter's server is away")
+
+
+async def test_what_was_given_up_between_attempts_is_told() -> None:
+    """An item that had attempts and nothing on the wire is counted, with how many it had."""
+    client, _ = a_client(created(), reply(503, {}, {"Retry-After": "60"}), max_connections=1)
+    async with client:
+        outcomes = client.bridge_many(requests(3))
+        await anext(outcomes)
+        with anyio.move_on_after(1):
+            await anext(outcomes)
+        await outcomes.aclose()
+    assert outcomes.cut_short == {1: 1}
+
+
+async def test_outcomes_that_nobody_took_go_to_whoever_wants_them() -> None:
+    """A client for handlers hands them over as it closes, and no reader gets them as well."""
+    untaken: list[Outcome] = []
+    client = ServiceClient(
+        on_abandoned=untaken.append, token=TOKEN, limiter=None, transport=Script([0.1])
+    )
+    async with client:
+        outcomes = client.bridge_many(requests(9), concurrency=3)
+        await anext(outcomes)
+        await anyio.sleep(1)
+    assert len(untaken) == 3
+    assert await collect(outcomes) == []
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_one_whose_work_is_cancelled_from_outside_says_so() -> None:
+    """Who cancels all tasks but the reader's gets an error behind the outcomes, and not a list
+    that is too short."""
+    client, _ = a_client(1000.0, max_connections=3)
+    read: list[Outcome] = []
+
+    async def read_all() -> None:
+        async for outcome in client.bridge_many(requests(9)):
+            read.append(outcome)  # noqa: PERF401 - it does not come to its end
+
+    async with client:
+        before = asyncio.all_tasks()
+        reading = asyncio.ensure_future(read_all())
+        await anyio.sleep(0.01)
+        for task in asyncio.all_tasks() - before - {reading}:
+            task.cancel()
+        with pytest.raises(RuntimeError, match="the fan-out broke off"):
+            await reading
+    assert [type(outcome) for outcome in read] == [InDoubt] * 3
 
 
 class BreaksWhenUnpacked:
