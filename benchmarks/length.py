@@ -15,7 +15,7 @@ from benchmarks.loads import through_bridge_many
 from benchmarks.peers import Setup, ours, requests
 from benchmarks.target import Target
 
-__all__ = ["LENGTH", "LENGTHS"]
+__all__ = ["LENGTH", "LENGTHS", "peak_mb"]
 
 LENGTHS = (2_000, 10_000, 100_000, 1_000_000)
 _CONNECTIONS = 100
@@ -43,7 +43,7 @@ async def _measure(options: Mapping[str, Any], target: Target) -> Figures:
         while calls < _LEAST_CALLS:
             spent = await through_bridge_many(client, requests(), _CONNECTIONS, length)
             calls, used = calls + spent.calls, used + spent.cpu_seconds
-    return {"cpu_us": used / calls * 1e6, "peak_mb": _peak_mb()}
+    return {"cpu_us": used / calls * 1e6, "peak_mb": peak_mb()}
 
 
 async def _slowly_taken(length: int, pause: float, target: Target) -> Figures:
@@ -53,10 +53,10 @@ async def _slowly_taken(length: int, pause: float, target: Target) -> Figures:
         async for _ in outcomes:
             ahead = max(ahead, outcomes.progress.read - outcomes.progress.taken)
             await asyncio.sleep(pause)
-    return {"peak_mb": _peak_mb(), "read_ahead": ahead}
+    return {"peak_mb": peak_mb(), "read_ahead": ahead}
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """The most memory that this process has had resident, in MB (10**6 bytes)."""
     status = Path("/proc/self/status")
     if status.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from benchmarks.campaign import CAMPAIGN
 from benchmarks.cases import Benchmark
 from benchmarks.idle import IDLE
 from benchmarks.importing import IMPORT
@@ -17,5 +18,15 @@ __all__ = ["BENCHMARKS"]
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     benchmark.name: benchmark
-    for benchmark in (THROUGHPUT, CONNECTIONS, TLS, LENGTH, IDLE, LATENCY, LIMITERS, IMPORT)
+    for benchmark in (
+        THROUGHPUT,
+        CONNECTIONS,
+        TLS,
+        LENGTH,
+        IDLE,
+        LATENCY,
+        LIMITERS,
+        IMPORT,
+        CAMPAIGN,
+    )
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["parse_number"]
+__all__ = ["check_ending", "parse_number"]
 
 # What people put between digits: spaces (also no-break and thin ones, which NFKC folds to a
 # space), hyphens and dashes of every kind, dots, slashes, brackets; and the invisible marks that
@@ -35,12 +35,7 @@ def parse_number(value: str, field: str) -> str:
     if _TRUNK_ZERO.search(text):
         # Some countries drop that zero after the country code, Italy keeps it.
         raise ValueError(f"{field}: '(0)' can be read two ways; write the number without it")
-    if _DECIMALS.search(text) or _OTHER_ENDING.search(text):
-        # As digits they would be another person's number.
-        raise ValueError(
-            f"{field}: ends like a decimal or like two numbers in one; write one number, and let "
-            "a spreadsheet keep the column as text"
-        )
+    check_ending(text, field)
     digits = _ascii_digits(_SEPARATORS.sub("", text))
     if digits.startswith("+"):
         digits = digits[1:]
@@ -57,6 +52,15 @@ def parse_number(value: str, field: str) -> str:
             f"{_what_is_there(digits)}"
         )
     return digits
+
+
+def check_ending(text: str, field: str) -> None:
+    """ValueError for an ending that, read as digits, would make it another person's number."""
+    if _DECIMALS.search(text) or _OTHER_ENDING.search(text):
+        raise ValueError(
+            f"{field}: ends like a decimal or like two numbers in one; write one number, and let "
+            "a spreadsheet keep the column as text"
+        )
 
 
 def _ascii_digits(text: str) -> str:

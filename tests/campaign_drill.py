@@ -27,7 +27,7 @@ COLUMNS = (
     "duration",
     "call_time",
 )
-_MAIN = "from innocalls_async.cli import main; main()"
+COMMAND = Path(sys.executable).parent / "innocalls"
 
 
 def row(number: int, **cells: str) -> dict[str, str]:
@@ -68,11 +68,25 @@ class Drill:
 
     def start(self, *options: str, calls: Path | None = None) -> subprocess.Popen[bytes]:
         """The command `campaign run`, under way."""
-        arguments = ["run", str(calls or self.folder / "calls.csv"), "--ledger", str(self.ledger)]
-        environment = {**os.environ, "INNOCALLS_TOKEN": "t", "INNOCALLS_BASE_URL": self.base_url}
+        source = str(calls or self.folder / "calls.csv")
+        return self.start_command("run", source, "--ledger", str(self.ledger), *options)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where a command finds the service."""
+        return {**os.environ, "INNOCALLS_TOKEN": "t", "INNOCALLS_BASE_URL": self.base_url}
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """Any of the commands, as it is installed, to its end."""
+        process = self.start_command(*arguments)
+        out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def start_command(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Likewise, under way."""
         return subprocess.Popen(
-            [sys.executable, "-c", _MAIN, "campaign", *arguments, *options],
-            env=environment,
+            [COMMAND, "campaign", *arguments],
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -80,9 +94,9 @@ class Drill:
 
     def run(self, *options: str) -> subprocess.CompletedProcess[bytes]:
         """The command `campaign run`, to its end."""
-        process = self.start(*options)
-        out, err = process.communicate(timeout=120)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        return self.command(
+            "run", str(self.folder / "calls.csv"), "--ledger", str(self.ledger), *options
+        )
 
     def signal_until_done(
         self, number: signal.Signals, chance: random.Random, *options: str
@@ -111,11 +125,21 @@ class Drill:
         with closing(sqlite3.connect(self.ledger)) as connection:
             return Counter(state for (state,) in connection.execute("SELECT state FROM calls"))
 
+    def watched(self) -> int:
+        """How many calls a watch has found at their end."""
+        with closing(sqlite3.connect(self.ledger)) as connection:
+            query = "SELECT count(*) FROM calls WHERE call_status IS NOT NULL"
+            return int(connection.execute(query).fetchone()[0])
+
     def scheduled_ids(self) -> list[str]:
         """The call ids that the ledger has for scheduled rows."""
         with closing(sqlite3.connect(self.ledger)) as connection:
             query = "SELECT call_id FROM calls WHERE state = 'scheduled'"
             return [call_id for (call_id,) in connection.execute(query)]
+
+    def deleted(self) -> list[str]:
+        """The call ids that were deleted at the service."""
+        return (self.folder / "books.deleted").read_text().split()
 
     def books(self) -> list[tuple[str, str, str]]:
         """What the service took: call id, first number, second number."""

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from campaign_drill import row, write_calls
 
-from innocalls_async import AsyncBridgeClient
+from innocalls_async import AsyncBridgeClient, RetryPolicy
 from innocalls_async.campaign import (
     Campaign,
     CampaignError,
@@ -21,17 +21,23 @@ from innocalls_async.campaign import (
     State,
     after,
 )
+from innocalls_async.campaign.moving import reschedule
 from innocalls_async.campaign.watching import Watch, Watched
 from innocalls_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 
 EVERY = Selection()
+QUICK = RetryPolicy(initial=0.01)
 
 
-def _client(sandbox: Sandbox) -> AsyncBridgeClient:
+def _client(sandbox: Sandbox, retry: RetryPolicy | None = QUICK) -> AsyncBridgeClient:
     return AsyncBridgeClient(
-        "t", transport=sandbox.transport(), base_url="http://localhost/api/v1", limiter=None
+        "t",
+        transport=sandbox.transport(),
+        base_url="http://localhost/api/v1",
+        limiter=None,
+        retry=retry,
     )
 
 
@@ -104,7 +110,7 @@ async def test_reschedule(tmp_path: Path) -> None:
         async with _client(sandbox) as client:
             await campaign.run(client)
             before = campaign.ledger.calls("row = 5")[0].call_time
-            swept = await after.reschedule(campaign.ledger, client, timedelta(hours=2), EVERY)
+            swept = await reschedule(campaign.ledger, client, timedelta(hours=2), EVERY)
         assert (swept.at_service, swept.failed) == (20, 0)
         assert campaign.ledger.calls("row = 5")[0].call_time == (before or 0) + 7200
     times = {call.form.call_time for call in sandbox.account.calls.values()}
@@ -121,8 +127,8 @@ async def test_reschedule_goes_on(tmp_path: Path) -> None:
             before = campaign.ledger.calls("row = 5")[0].call_time or 0
             sandbox.fail_next("401", operation="edit", times=1)
             with pytest.raises(Exception, match="edit"):
-                await after.reschedule(campaign.ledger, client, timedelta(hours=2), EVERY)
-            await after.reschedule(campaign.ledger, client, timedelta(hours=2), EVERY)
+                await reschedule(campaign.ledger, client, timedelta(hours=2), EVERY)
+            await reschedule(campaign.ledger, client, timedelta(hours=2), EVERY)
         moved = {call.call_time for call in campaign.ledger.calls("1")}
     assert moved == {before + 7200}
 
@@ -133,7 +139,7 @@ async def test_reschedule_keeps_the_hours(tmp_path: Path) -> None:
     with _campaign(tmp_path, 2, options, call_time="2040-01-02 16:00") as campaign:
         async with _client(Sandbox()) as client:
             before = campaign.ledger.calls("row = 1")[0].call_time or 0
-            await after.reschedule(campaign.ledger, client, timedelta(hours=2), EVERY)
+            await reschedule(campaign.ledger, client, timedelta(hours=2), EVERY)
         assert {call.call_time for call in campaign.ledger.calls("1")} == {before + 17 * 3600}
 
 
@@ -155,3 +161,109 @@ async def test_watch(tmp_path: Path) -> None:
             "SELECT count(*) FROM calls WHERE call_status = 'completed' AND actual_time > 0"
         )
     assert statuses == (25,)
+
+
+async def _schedule(campaign: Campaign, sandbox: Sandbox) -> None:
+    async with _client(sandbox) as client:
+        await campaign.run(client)
+
+
+async def test_the_wrong_service_cancels_nothing(tmp_path: Path) -> None:
+    """A service that knows none of the calls is said to be the wrong one, and every row stays."""
+    with _campaign(tmp_path, 12, call_time="2040-01-02 10:00") as campaign:
+        await _schedule(campaign, Sandbox())
+        async with _client(Sandbox(seed=9)) as client:
+            with pytest.raises(CampaignError, match="knows none of the 10 calls"):
+                await after.cancel(campaign.ledger, client, EVERY)
+            with pytest.raises(CampaignError, match="knows none"):
+                await reschedule(campaign.ledger, client, timedelta(hours=1), EVERY)
+        assert campaign.account()[State.SCHEDULED] == 12
+        assert campaign.ledger.calls("new_time IS NOT NULL") == []
+
+
+async def test_watching_the_wrong_service_drops_nothing(tmp_path: Path) -> None:
+    """A watch that finds no call at all ends with the reason, and the next one goes on."""
+    with _campaign(tmp_path, 5) as campaign:
+        await _schedule(campaign, Sandbox())
+        async with _client(Sandbox(seed=9)) as client:
+            watch = Watch(campaign.ledger, client, interval=0.001, patience=0.002)
+            with pytest.raises(CampaignError, match="knows none"), anyio.fail_after(20):
+                await watch.run()
+        assert watch.unknown == 0
+        async with _client(Sandbox()) as client:
+            assert (await Watch(campaign.ledger, client).run(0)).left == 5
+
+
+async def test_a_call_that_only_is_unknown_is_given_up(tmp_path: Path) -> None:
+    """Where the service knows other calls, one that it does not know is dropped in the end."""
+    sandbox = Sandbox(speed=36000.0)
+    with _campaign(tmp_path, 5) as campaign:
+        await _schedule(campaign, sandbox)
+        campaign.ledger.write("UPDATE calls SET call_id = 'lost' WHERE row = 2")
+        async with _client(sandbox) as client:
+            watch = Watch(campaign.ledger, client, interval=0.001, patience=0.01)
+            with anyio.fail_after(20):
+                assert await watch.run() == Watched(final=4, unknown=1, left=0)
+        assert watch.so_far == Watched(final=4, unknown=1, left=0)
+
+
+async def test_a_watch_of_days_goes_on(tmp_path: Path) -> None:
+    """The 2,000th poll of a call is planned like the 20th."""
+    with _campaign(tmp_path, 1) as campaign:
+        await _schedule(campaign, sandbox := Sandbox())
+        campaign.ledger.write("UPDATE calls SET checks = 2000")
+        async with _client(sandbox) as client:
+            watched = await Watch(campaign.ledger, client).run(0.2)
+        assert watched.left == 1
+        assert campaign.ledger.calls("1")[0].checks == 2001
+
+
+async def test_a_stuck_edit_stops_no_other(tmp_path: Path) -> None:
+    """A call that cannot be moved now is named, and the next reschedule moves all the others."""
+    with _campaign(tmp_path, 6, call_time="2040-01-02 10:00") as campaign:
+        await _schedule(campaign, sandbox := Sandbox())
+        before = campaign.ledger.calls("row = 1")[0].call_time or 0
+        async with _client(sandbox, retry=None) as client:
+            sandbox.fail_next("503", operation="edit", times=2)
+            first = await reschedule(campaign.ledger, client, timedelta(hours=1), Selection([2]))
+            assert (first.failed, list(first.stuck)) == (1, [2])
+            second = await reschedule(campaign.ledger, client, timedelta(hours=2), EVERY)
+        assert (second.at_service, second.failed) == (6, 0)
+        moved = [call.call_time or 0 for call in campaign.ledger.calls("1")]
+    assert [time - before for time in moved] == [7200, 3600, 7200, 7200, 7200, 7200]
+
+
+async def test_moved_calls_keep_to_the_lines(tmp_path: Path) -> None:
+    """After a shift no more calls go on at once than `spread` allows, with those that stay."""
+    options = InputOptions(plan=PlanOptions(spread=2))
+    with _campaign(tmp_path, 12, options) as campaign:
+        async with _client(Sandbox()) as client:
+            swept = await reschedule(
+                campaign.ledger, client, timedelta(minutes=7), Selection([3, 4, 5, 6])
+            )
+        assert swept.here == 4
+        times = sorted(call.call_time or 0 for call in campaign.ledger.calls("1"))
+    length = 5 * 60 + 60
+    assert all(later - start >= length for start, later in zip(times, times[2:], strict=False))
+
+
+async def test_what_is_not_moved_is_counted(tmp_path: Path) -> None:
+    """Rows that go at once, and calls whose time is over, are said to be left as they are."""
+    with _campaign(tmp_path, 5, call_time="2040-01-02 10:00") as campaign:
+        campaign.ledger.write("UPDATE calls SET call_time = NULL WHERE row < 3")
+        campaign.ledger.write("UPDATE calls SET call_time = 1000 WHERE row = 3")
+        async with _client(Sandbox()) as client:
+            swept = await reschedule(campaign.ledger, client, timedelta(hours=1), EVERY)
+    assert (swept.here, swept.left) == (2, 3)
+
+
+async def test_a_sweep_that_is_cancelled_writes_down_what_it_did(tmp_path: Path) -> None:
+    """What was on the wire when a cancel was broken off is waited for, and is in the ledger."""
+    sandbox = Sandbox(latency=0.05)
+    with _campaign(tmp_path, 40, call_time="2040-01-02 10:00") as campaign:
+        await _schedule(campaign, sandbox)
+        async with _client(sandbox) as client:
+            with anyio.move_on_after(0.18):
+                await after.cancel(campaign.ledger, client, EVERY, concurrency=5)
+        deleted = sum(call.is_deleted for call in sandbox.account.calls.values())
+        assert 0 < deleted == campaign.account()[State.CANCELLED] < 40

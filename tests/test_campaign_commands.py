@@ -78,6 +78,26 @@ def test_refused_token(tmp_path: Path) -> None:
     assert "token" in end["reason"]
 
 
+def test_never_twice(tmp_path: Path) -> None:
+    """With `--creates never_twice` a 500 leaves the row in doubt instead of sending it again."""
+    write_calls(tmp_path / "calls.csv", 5)
+    with drill(tmp_path, "--status", "500") as it:
+        assert it.run("--creates", "never_twice").returncode == 4
+        assert it.states() == {"in_doubt": 5}
+
+
+def test_refused_rows_again(tmp_path: Path) -> None:
+    """Rows that the service refused are pending again when somebody says so, and not otherwise."""
+    write_calls(tmp_path / "calls.csv", 5)
+    with drill(tmp_path, "--status", "422") as it:
+        assert it.run().returncode == 3
+    assert _run("resolve", it.ledger, "--refused", "--as-sent", "--all")[0] == 2
+    assert "0 rows" in _run("resolve", it.ledger, "--send-again", "--all")[1]
+    code, output = _run("resolve", it.ledger, "--refused", "--send-again", "--row", "2")
+    assert (code, output.startswith("1 rows are settled")) == (0, True)
+    assert it.states() == {"refused": 4, "pending": 1}
+
+
 def test_export(tmp_path: Path) -> None:
     """The header is the documented one; what a spreadsheet would run is defused in CSV only."""
     ledger = _sent(tmp_path, [row(1, ref="=1+1"), row(2)])
@@ -133,7 +153,13 @@ def test_resolve(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [("--rate", "fast"), ("--spread",), ("--window", "9-5x"), ("--timezone", "Cairo")],
+    [
+        ("--rate", "fast"),
+        ("--spread",),
+        ("--lines", "10"),
+        ("--window", "9-5x"),
+        ("--timezone", "Cairo"),
+    ],
 )
 def test_bad_options(tmp_path: Path, options: tuple[str, ...]) -> None:
     """An option that cannot be used is exit code 2, one line, and no ledger."""

@@ -21,12 +21,12 @@ CONCURRENCY = 8
 # Runs the command, but dies by SIGKILL at the n-th time that a step is reached.
 _DYING = """
 import os, signal, sys
-from innocalls_async.campaign import intake, ledger, store
+from innocalls_async.campaign import draft, ledger
 from innocalls_async.cli import main
 
 step, count = sys.argv.pop(1), int(sys.argv.pop(1))
 place, name, when = step.split()
-owner = {"ledger": ledger.Ledger, "store": store}[place]
+owner = {"ledger": ledger.Ledger, "draft": draft}[place]
 original, calls = getattr(owner, name), 0
 
 def dying(*arguments, **options):
@@ -45,8 +45,8 @@ main()
 
 # Step, and the place in the ledger's life that it stands for.
 STEPS = {
-    "rows read, nothing published": ("store publish before", 1),
-    "ledger published": ("store publish after", 1),
+    "rows read, nothing published": ("draft publish before", 1),
+    "ledger published": ("draft publish after", 1),
     "schema checked, not recovered": ("ledger _recover before", 1),
     "recovered": ("ledger _recover after", 1),
     "run noted": ("ledger begin_run after", 1),

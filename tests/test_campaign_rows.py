@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from campaign_drill import COLUMNS, row, write_calls
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from innocalls_async.campaign import Campaign, InputError, InputOptions, Problem, State
+from innocalls_async.campaign.cells import number_parser
 from innocalls_async.campaign.ledger import Call
+from innocalls_async.campaign.rows import RowReader
 
 
 def _load(
@@ -129,6 +134,89 @@ def test_not_csv(tmp_path: Path) -> None:
     assert "quote" in problems[2].reason
 
 
+def test_quote_never_closed(tmp_path: Path) -> None:
+    """Rows that a quote takes in are lost, so the input is refused with the lines that they stand
+    in, whatever may be left out."""
+    calls = [row(number) for number in range(1, 3001)]
+    calls[0]["second_callee_name"] = "QUOTE"
+    text = _table(",", *calls).replace("QUOTE", '"Omar')
+    _, problems, said = _load(_write(tmp_path / "c.csv", text), InputOptions(skip_invalid=True))
+    assert str(problems[0]).startswith("row 1 (lines 2 to ")
+    assert "which --skip-invalid does not cover" in said
+
+
+def test_quote_closed_by_chance(tmp_path: Path) -> None:
+    """Also where a later quote ends it, in a column that nothing is done with or in the header."""
+    rows = [",".join([*row(number).values(), "note"]) for number in range(1, 51)]
+    rows[4] = rows[4].replace("note", '"oops')
+    rows[34] = rows[34].replace("note", '"')
+    header = ",".join([*COLUMNS, "note"])
+    source = _write(tmp_path / "c.csv", "\n".join([header, *rows, ""]))
+    _, (problem,), _ = _load(source, InputOptions(skip_invalid=True))
+    assert (problem.line, problem.last_line) == (6, 36)
+    rows[1] = rows[1].replace("note", '"')
+    _write(source, "\n".join([header.replace("note", '"note'), *rows[:4], ""]))
+    assert "the header goes on to line 3" in _load(source)[2]
+
+
+_PLACES = st.tuples(st.integers(0, 5), st.integers(0, len(COLUMNS)))
+
+
+@settings(deadline=None, max_examples=150)
+@given(opened=_PLACES, closed=_PLACES, ending=st.sampled_from(["\n", "\r\n", "\r"]))
+def test_no_row_is_swallowed(
+    tmp_path_factory: pytest.TempPathFactory,
+    opened: tuple[int, int],
+    closed: tuple[int, int],
+    ending: str,
+) -> None:
+    """Wherever two stray quotes stand, each row is read or is a problem of its own, or what is
+    refused cannot be left out."""
+    table = [[*row(number).values(), "note"] for number in range(1, 7)]
+    table[opened[0]][opened[1]] = '"' + table[opened[0]][opened[1]]
+    table[closed[0]][closed[1]] += '"'
+    lines = [",".join(cells) for cells in [[*COLUMNS, "note"], *table]]
+    source = _write(tmp_path_factory.getbasetemp() / "strays.csv", ending.join(lines))
+    found = list(RowReader(source))
+    lost = [one for one in found if isinstance(one, Problem) and one.last_line is not None]
+    assert lost or len(found) == len(table)
+
+
+def test_text_of_several_lines(tmp_path: Path) -> None:
+    """An address or a remark of a few lines, commas and all, is a cell like any other."""
+    name = "Mona, 12 Nile St,\nCairo, Egypt,\nafter 5, not on Fridays, ask her"
+    (call,), problems, _ = _load(write_calls(tmp_path / "c.csv", [row(1, first_callee_name=name)]))
+    assert (call.first_callee_name, problems) == (name, [])
+
+
+def test_harmless_oddities(tmp_path: Path) -> None:
+    """Blank lines before the header, empty cells beyond it and an hour of one digit are taken."""
+    text = "\n \n" + _table(",", row(1, call_time="2040-01-02 9:30")).replace("9:30", "9:30,,")
+    (call,), problems, _ = _load(_write(tmp_path / "c.csv", text))
+    assert problems == []
+    assert (call.call_time, call.ref) == (2209102200, "r1")
+    (tmp_path / "run.db").unlink()
+    assert len(_load(_write(tmp_path / "c", "\n" + json.dumps(row(1))))[0]) == 1
+
+
+def test_json_key_twice(tmp_path: Path) -> None:
+    """A key that comes twice, or once in each of two spellings, leaves a doubt and is refused."""
+    first = json.dumps(row(1)).replace('"ref"', '"duration": 7, "ref"')
+    second = json.dumps({**row(2), "Call Time": "2040-01-01 10:00"})
+    _, problems, _ = _load(_write(tmp_path / "c.jsonl", f"{first}\n{second}\n"))
+    assert [(problem.row, problem.column) for problem in problems] == [
+        (1, "duration"),
+        (2, "call_time"),
+    ]
+
+
+def test_no_regular_file(tmp_path: Path) -> None:
+    """A pipe is refused, because the input is read twice."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="save the calls in one"):
+        Campaign.load(tmp_path / "pipe", tmp_path / "run.db")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -161,6 +249,13 @@ def test_duplicates(tmp_path: Path) -> None:
     assert len(_load(source, InputOptions(skip_invalid=True))[0]) == 2
     source.with_name("run.db").unlink()
     assert len(_load(source, InputOptions(allow_duplicates=True))[0]) == 4
+
+
+@pytest.mark.parametrize("text", ["0112345678.0", "0223456789/8", "+20 112 345 678 / 79"])
+def test_region_reads_no_decimals(text: str) -> None:
+    """What a spreadsheet or a person put behind a number is no digit of it, with a region too."""
+    with pytest.raises(ValueError, match="ends like a decimal"):
+        number_parser("EG")(text, "first_callee_number")
 
 
 def test_region(tmp_path: Path) -> None:

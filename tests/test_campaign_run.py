@@ -151,8 +151,12 @@ async def test_cancelled_run(tmp_path: Path) -> None:
     sandbox = Sandbox(latency=0.05)
     source = write_calls(tmp_path / "c.csv", 500)
     with Campaign.load(source, tmp_path / "run.db") as campaign:
-        with anyio.move_on_after(0.3):
-            await _run(campaign, sandbox)
+        async with anyio.create_task_group() as group:
+            group.start_soon(_run, campaign, sandbox)
+            with anyio.fail_after(20):
+                while sandbox.account.created < 30:  # noqa: ASYNC110 - the sandbox has no event
+                    await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
         account = campaign.account()
         sent = sandbox.account.created
         await anyio.sleep(0.2)

@@ -1,10 +1,8 @@
-"""The ledger: what moves it allows, who may open it, and what it does not take for one."""
+"""The ledger: what moves it allows, and what it holds whatever is done to it."""
 
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -15,8 +13,8 @@ from hypothesis import strategies as st
 
 from innocalls_async.campaign import (
     Campaign,
+    InputError,
     Ledger,
-    LedgerBusyError,
     LedgerError,
     Selection,
     State,
@@ -108,89 +106,25 @@ def test_like_its_model(
     ledger.close()
 
 
-def test_one_owner(tmp_path: Path) -> None:
-    """A second owner is refused, a reader is not."""
-    path = _ledger(tmp_path)
-    with Ledger(path), pytest.raises(LedgerBusyError, match="another process"):
-        Ledger(path)
-    with Ledger(path), Ledger(path, owner=False) as reader:
-        assert reader.counts()[State.PENDING] == ROWS
+def test_one_service(tmp_path: Path) -> None:
+    """A ledger with calls at one service is not carried on at another; one that sent nothing
+    there is."""
+    with Ledger(_ledger(tmp_path)) as ledger:
+        ledger.belong_to("http://mistyped")
+        ledger.belong_to("the sandbox")
+        ledger.turn([], 1)
+        ledger.turn([Record(1, State.PENDING, 1)])
+        ledger.belong_to("http://one")
+        ledger.turn([], 1)
+        ledger.turn([Record(1, State.SCHEDULED, 1, "c")])
+        ledger.belong_to("http://one")
+        with pytest.raises(LedgerError, match="a campaign at http://one, not at http://two"):
+            ledger.belong_to("http://two")
 
 
-def test_owner_dies(tmp_path: Path) -> None:
-    """A process that was killed owns nothing any more, and what it was sending is in doubt."""
-    path = _ledger(tmp_path)
-    script = (
-        "import os, signal, sys; from innocalls_async.campaign import Ledger; "
-        "Ledger(sys.argv[1]).turn([], 3); os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    subprocess.run([sys.executable, "-c", script, str(path)], check=False)
-    with Ledger(path) as ledger:
-        assert ledger.recovered == ledger.counts()[State.IN_DOUBT] == 3
-
-
-def _csv(path: Path) -> None:
-    path.write_text("a,b\n1,2\n", encoding="utf-8")
-
-
-def _directory(path: Path) -> None:
-    path.mkdir()
-
-
-def _other_database(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE t (a)")
-
-
-def _newer(path: Path) -> None:
-    _ledger(path.parent)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 99")
-
-
-def _torn(path: Path) -> None:
-    path.write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (_csv, "is not a ledger"),
-        (_directory, "is a directory"),
-        (_other_database, "but not a ledger"),
-        (_newer, "newer innocalls-async"),
-        (_torn, "cannot be"),
-    ],
-)
-def test_not_a_ledger(tmp_path: Path, make: object, said: str) -> None:
-    """What is no ledger of this version is refused with the reason, and left as it is."""
-    path = tmp_path / "run.db"
-    assert callable(make)
-    make(path)
-    before = None if path.is_dir() else path.read_bytes()
-    source = write_calls(tmp_path / "calls.csv", 2)
-    with pytest.raises(LedgerError, match=said):
-        Campaign.load(source, path)
-    with pytest.raises(LedgerError, match=said):
-        Ledger(path, owner=False)
-    assert before is None or path.read_bytes() == before
-
-
-def test_no_ledger(tmp_path: Path) -> None:
-    """One that is not there is said to be so, and none is made."""
-    with pytest.raises(LedgerError, match="there is no ledger"):
-        Ledger(tmp_path / "run.db", owner=False)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_interrupted_load_leaves_nothing(tmp_path: Path) -> None:
-    """A load that breaks off leaves no ledger, and no piece of one."""
-
-    def stop(_: object) -> None:
-        raise KeyboardInterrupt
-
-    source = write_calls(tmp_path / "calls.csv", 3)
-    source.write_text(source.read_text(encoding="utf-8") + "x\n", encoding="utf-8")
-    with pytest.raises(KeyboardInterrupt):
-        Campaign.load(source, tmp_path / "run.db", on_problem=stop)
-    assert {path.name for path in tmp_path.iterdir()} <= {"calls.csv", "run.db.owner"}
+def test_row_that_is_not_there(tmp_path: Path) -> None:
+    """Rows and refs that are chosen and not there are named."""
+    with Ledger(_ledger(tmp_path)) as ledger:
+        ledger.require(Selection([1, ROWS], ["r1"]))
+        with pytest.raises(InputError, match=f"no row {ROWS + 1}, no ref x"):
+            ledger.require(Selection([1, ROWS + 1], ["r1", "x"]))

@@ -373,11 +373,11 @@ def test_an_option_that_cannot_be_read_is_named(options: dict[str, str], message
 
 
 def test_a_last_look_before_sending() -> None:
-    """An at-once may start while the window has room for all of it, and not after."""
+    """An at-once goes while the window has room for all of it, moves after, and then expires."""
     looking = planner(window="09:00-17:00", not_after="2026-04-20")
-    assert looking.may_start(row(), cairo(19, 16, 57))
-    assert not looking.may_start(row(), cairo(19, 16, 58))
-    assert not looking.may_start(row(), cairo(21, 10))
+    assert looking.plan_anew(row(), cairo(19, 16, 57)).call_time is None
+    assert looking.plan_anew(row(), cairo(19, 16, 58)).call_time == cairo(20, 9)
+    assert looking.plan_anew(row(), cairo(21, 10)).refusal is Refusal.EXPIRED
 
 
 def test_a_time_at_the_end_of_the_calendar_is_refused() -> None:

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from innocalls_async.campaign.draft import draft, publish
 from innocalls_async.campaign.errors import LedgerError
 from innocalls_async.campaign.report import Report, read_report
 from innocalls_async.campaign.report_attention import ATTENTION_ROWS
 from innocalls_async.campaign.report_page import page
 from innocalls_async.campaign.report_tables import Table, headline, tables
 from innocalls_async.campaign.report_terminal import render_terminal
-from innocalls_async.campaign.store import draft, publish
 
 START = 1_776_600_000  # 2026-04-19 14:00 in Cairo
 EVIL = "<script>alert(1)</script>"

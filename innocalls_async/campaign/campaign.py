@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ import anyio.to_thread
 from attrs import frozen
 
 from innocalls_async.campaign import intake
+from innocalls_async.campaign.cautions import cautions
 from innocalls_async.campaign.errors import InputError, LedgerError
 from innocalls_async.campaign.intake import InputOptions, Loaded
 from innocalls_async.campaign.ledger import Ledger
@@ -24,6 +26,7 @@ from innocalls_async.campaign.screen import Screening
 from innocalls_async.campaign.states import State
 from innocalls_async.campaign.store import Owner, is_ledger_there
 from innocalls_async.client import AsyncBridgeClient
+from innocalls_async.times import load_zone
 
 __all__ = ["Campaign", "Progress"]
 
@@ -198,7 +201,7 @@ class Campaign:
         result = Result.INTERRUPTED
         try:
             result = await self._runner.run()
-        except LedgerError:
+        except Exception:
             result = Result.STOPPED
             raise
         finally:
@@ -211,6 +214,17 @@ class Campaign:
         screen = Screening.of(self.options)
         spread_late_calls(self.ledger, self.options, time.time())
         return screen, self.ledger.counts(), self.ledger.begin_run(rate)
+
+    def cautions(self) -> list[str]:
+        """What somebody should know of the calls that are still to be sent: that they would ring
+        at night, or many in one moment. Blocks, as loading does."""
+        query = "SELECT call_time / 60, count(*) FROM calls WHERE state = 'pending' GROUP BY 1"
+        return cautions(
+            dict(self.ledger.select(query)),
+            load_zone(self.options.timezone),
+            datetime.now(UTC),
+            self.options.plan,
+        )
 
     def drain(self) -> None:
         """End the run: nothing new goes out, and what is on the wire is waited for. Cancelling

@@ -14,7 +14,7 @@ from attrs import field, frozen
 from innocalls_async.campaign.errors import InputError
 from innocalls_async.campaign.rows import REQUIRED, Problem, Row
 from innocalls_async.models import BridgeRequest
-from innocalls_async.phone import parse_number
+from innocalls_async.phone import check_ending, parse_number
 from innocalls_async.times import wall_time
 
 __all__ = ["CellError", "Entry", "RowParser", "number_parser", "parse_time"]
@@ -23,7 +23,7 @@ NumberParser = Callable[[str, str], str]
 """The digits of a number as a person wrote it; the second is the field's name."""
 
 _TIME: Final = re.compile(
-    r"(\d{4}-\d{2}-\d{2})[Tt ]+(\d{2}:\d{2}(?::\d{2})?)(?:\.\d+)?\s*([Zz]|[+-]\d{2}:?\d{2})?"
+    r"(\d{4}-\d{2}-\d{2})[Tt ]+(\d{1,2}:\d{2}(?::\d{2})?)(?:\.\d+)?\s*([Zz]|[+-]\d{2}:?\d{2})?"
 )
 _ROUNDED: Final = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
 _REF_LENGTH: Final = 250
@@ -145,6 +145,7 @@ def parse_time(text: str, zone: ZoneInfo) -> datetime:
         raise ValueError("write the time as 2026-04-23 10:30, or in ISO 8601")
     date, clock, offset = found.groups()
     try:
+        clock = clock if clock[1] != ":" else f"0{clock}"
         moment = datetime.fromisoformat(f"{date}T{clock}{(offset or '').upper()}")
         if moment.tzinfo is None:
             moment = _in_zone(moment, zone)
@@ -196,6 +197,7 @@ def number_parser(region: str | None) -> NumberParser:
         written = _ascii_digits(text).strip()
         if written.startswith(("+", "00")):
             return parse_number(text, field)
+        check_ending(written, field)
         try:
             number = phonenumbers.parse(written, code)
         except phonenumbers.NumberParseException:

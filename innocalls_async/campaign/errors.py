@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from innocalls_async.errors import InnoCallsError
 
-__all__ = ["CampaignError", "InputError", "LedgerBusyError", "LedgerError"]
+__all__ = ["CampaignError", "DiskError", "InputError", "LedgerBusyError", "LedgerError"]
 
 
 class CampaignError(InnoCallsError):
@@ -24,6 +24,10 @@ class InputError(CampaignError):
 
 class LedgerError(CampaignError):
     """The ledger cannot be read or written, or the file is none."""
+
+
+class DiskError(LedgerError):
+    """The disk has no room for the ledger, or fails."""
 
 
 class LedgerBusyError(LedgerError):

@@ -4,7 +4,6 @@ before anything is sent."""
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -13,16 +12,17 @@ from pathlib import Path
 from typing import Final
 
 import attrs
-from attrs import field, frozen
+from attrs import frozen
 
-from innocalls_async.campaign import store
+from innocalls_async.campaign import draft, store
 from innocalls_async.campaign.cells import Entry, RowParser, number_parser
 from innocalls_async.campaign.errors import InputError
-from innocalls_async.campaign.plan import Planned, Planner, PlanRow, Refusal
+from innocalls_async.campaign.options import InputOptions, PlanOptions
+from innocalls_async.campaign.pairs import space_pairs
+from innocalls_async.campaign.plan import Planned, PlanRow, Refusal
 from innocalls_async.campaign.plan_summary import PlanSummary
 from innocalls_async.campaign.rows import Problem, RowReader
 from innocalls_async.campaign.states import State
-from innocalls_async.campaign.suppression import DoNotCall
 from innocalls_async.times import load_zone
 
 __all__ = ["InputOptions", "Loaded", "PlanOptions", "digest_of", "load"]
@@ -43,69 +43,6 @@ _DUPLICATES: Final = (
 )
 
 
-@frozen(kw_only=True)
-class PlanOptions:
-    """When calls may be made; see `innocalls_async.campaign.plan.Planner.from_options`."""
-
-    window: str | None = None
-    days: str | None = None
-    holidays: str | None = None
-    hours_in: str = "account"
-    outside: str = "move"
-    not_after: str | None = None
-    spread: int | None = None
-
-    @property
-    def is_any(self) -> bool:
-        """Whether they ask for anything."""
-        return self != PlanOptions()
-
-    def planner(
-        self, timezone: str, now: datetime, *, allow_past: bool, calls: int | None = None
-    ) -> Planner:
-        """A planner by these options. `InputError` for one that cannot be read."""
-        try:
-            return Planner.from_options(
-                zone=timezone, now=now, allow_past=allow_past, calls=calls, **attrs.asdict(self)
-            )
-        except ValueError as error:
-            raise InputError(str(error)) from None
-        except OSError as error:
-            raise InputError(f"{self.holidays} cannot be read: {error.strerror}") from error
-
-
-@frozen(kw_only=True)
-class InputOptions:
-    """How the input is read and what is refused. They are kept in the ledger.
-
-    `timezone` is the account's zone; `region` (`EG`) lets numbers be national; `suppress` is the
-    do-not-call list. Rows that are no good, duplicates, and times that are over refuse the whole
-    input, unless `skip_invalid`, `allow_duplicates` or `allow_past` says otherwise.
-    """
-
-    timezone: str = "Africa/Cairo"
-    region: str | None = None
-    suppress: Path | None = field(default=None, converter=attrs.converters.optional(Path))
-    skip_invalid: bool = False
-    allow_duplicates: bool = False
-    allow_past: bool = False
-    plan: PlanOptions = PlanOptions()
-
-    def do_not_call(self) -> DoNotCall | None:
-        """The do-not-call list as it is now."""
-        if self.suppress is None:
-            return None
-        return DoNotCall.read(self.suppress, number_parser(self.region))
-
-    def to_json(self) -> str:
-        return json.dumps(attrs.asdict(self), default=str, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> InputOptions:
-        values = json.loads(text)
-        return cls(**{**values, "plan": PlanOptions(**values["plan"])})
-
-
 @frozen
 class Loaded:
     """What became of the input: rows in the ledger, rows left out, columns that are not used,
@@ -119,6 +56,8 @@ class Loaded:
 
 def digest_of(path: Path) -> str:
     """The SHA-256 of the file, which tells whether it is still the same."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} is no file; save the calls in one, because it is read twice")
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -140,12 +79,13 @@ def load(
     `on_problem` is told of every row that is no good. Raises `InputError` for an input that is
     not taken, and `LedgerError` for a ledger that cannot be made.
     """
-    with store.draft(ledger) as connection, store.reading(ledger, "made"):
+    making = draft.scratch() if dry_run else draft.draft(ledger)
+    with making as connection, store.reading(ledger, "made"):
         moment = now or datetime.now(UTC)
         loading = _Loading(connection, source, options, moment, on_problem, dry_run=dry_run)
         loaded = loading.carry_out()
         if not dry_run:
-            store.publish(connection, ledger)
+            draft.publish(connection, ledger)
     return loaded
 
 
@@ -157,6 +97,7 @@ class _Loading:
     now: datetime
     on_problem: Callable[[Problem], object]
     problems: int = 0
+    are_rows_lost: bool = False
     dry_run: bool = False
 
     def carry_out(self) -> Loaded:
@@ -165,9 +106,7 @@ class _Loading:
         self._insert(reader)
         if not self.options.allow_duplicates:
             self._find_duplicates()
-        if self.problems and not self.options.skip_invalid:
-            rows = "1 row is" if self.problems == 1 else f"{self.problems} rows are"
-            raise InputError(f"{self.source}: {rows} no good; nothing was sent", self.problems)
+        self._refuse_problems()
         (rows,) = self.connection.execute("SELECT count(*) FROM calls").fetchone()
         if not rows:
             raise InputError(f"{self.source} has no rows", self.problems)
@@ -176,6 +115,17 @@ class _Loading:
         summary = self._plan(rows) if is_planned else None
         self._note(digest)
         return Loaded(rows, self.problems, reader.ignored, summary)
+
+    def _refuse_problems(self) -> None:
+        if self.are_rows_lost:
+            raise InputError(
+                f"{self.source}: rows were lost in others, which --skip-invalid does not cover; "
+                "nothing was sent",
+                self.problems,
+            )
+        if self.problems and not self.options.skip_invalid:
+            rows = "1 row is" if self.problems == 1 else f"{self.problems} rows are"
+            raise InputError(f"{self.source}: {rows} no good; nothing was sent", self.problems)
 
     def _insert(self, reader: RowReader) -> None:
         options = self.options
@@ -206,6 +156,7 @@ class _Loading:
 
     def _complain(self, problem: Problem) -> None:
         self.problems += 1
+        self.are_rows_lost = self.are_rows_lost or problem.last_line is not None
         self.on_problem(problem)
 
     def _find_duplicates(self) -> None:
@@ -231,6 +182,10 @@ class _Loading:
         planned = summary.counting(planner.plan(self._rows_to_plan()))
         while batch := list(islice(planned, _BATCH)):
             self._write_plan(batch)
+        if summary.moved or self.options.plan.spread is not None:
+            for before, one in space_pairs(self.connection, planner):
+                self._write_plan([one])
+                summary.replace(before, one)
         return summary
 
     def _rows_to_plan(self) -> Iterator[PlanRow]:

@@ -7,20 +7,17 @@ before its first byte can leave, and stays so until its outcome is recorded: wha
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
-from attrs import frozen
-
 from innocalls_async.campaign import store
+from innocalls_async.campaign.calls import Block, Call, Record, Screen, Selection, Turn
+from innocalls_async.campaign.errors import InputError, LedgerError
 from innocalls_async.campaign.states import State
-from innocalls_async.models import BridgeRequest
 
 __all__ = ["Block", "Call", "Ledger", "Record", "Screen", "Selection", "Turn"]
 
@@ -31,89 +28,6 @@ _CALL: Final = (
 Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 # Looked at in one transaction for rows that may go, so that none of them takes long.
 _LOOKED_AT: Final = 1000
-
-
-@frozen
-class Call:
-    """One row: what is asked for, and the service's `call_id` once it has one."""
-
-    row: int
-    ref: str
-    call_flow_id: str
-    first_callee_number: str
-    first_callee_name: str
-    second_callee_number: str
-    second_callee_name: str
-    duration: int
-    call_time: int | None
-    asked_time: int | None
-    call_id: str | None
-    checks: int
-    new_time: int | None
-
-    def request(self, call_time: int | None = None) -> BridgeRequest:
-        """It as a request; at `call_time` (unix seconds) instead of its own, if given."""
-        moment = self.call_time if call_time is None else call_time
-        return BridgeRequest(
-            self.call_flow_id,
-            self.first_callee_number,
-            self.first_callee_name,
-            self.second_callee_number,
-            self.second_callee_name,
-            self.duration,
-            None if moment is None else datetime.fromtimestamp(moment, UTC),
-        )
-
-
-@frozen
-class Record:
-    """What became of a row that was sending. `attempts` were made for it just now."""
-
-    row: int
-    state: State
-    attempts: int
-    call_id: str | None = None
-    error: str | None = None
-    ended_at: float | None = None
-
-
-@frozen
-class Block:
-    """Why a pending row must not be sent, and what it is instead."""
-
-    state: State
-    error: str
-
-
-Screen: TypeAlias = Callable[[Call, float], Call | Block]
-"""Looks at a row about to be sent, at unix seconds: the call as it is to go, or why not."""
-
-
-@frozen
-class Turn:
-    """What one turn of the books gave: rows that are `sending` now, how many were `blocked`
-    instead, by state, and whether the end of what is pending was reached."""
-
-    calls: Sequence[Call]
-    blocked: Mapping[State, int]
-    reached_end: bool
-
-
-@frozen
-class Selection:
-    """Some rows: by number, by `ref`, or, with neither, all."""
-
-    rows: Sequence[int] = ()
-    refs: Sequence[str] = ()
-
-    def condition(self) -> tuple[str, list[str]]:
-        """As an SQL condition, and its parameters."""
-        if not self.rows and not self.refs:
-            return "1", []
-        return (
-            "(row IN (SELECT value FROM json_each(?)) OR ref IN (SELECT value FROM json_each(?)))",
-            [json.dumps(list(self.rows)), json.dumps(list(self.refs))],
-        )
 
 
 class Ledger:
@@ -130,7 +44,7 @@ class Ledger:
     def __init__(self, path: Path | str, *, owner: bool = True) -> None:
         self.path = Path(path)
         self.recovered = 0
-        store.is_ledger_there(self.path)
+        store.require(self.path)  # before a lock is left beside it
         self._owner = store.Owner(self.path) if owner else None
         try:
             self._connection = store.connect(self.path, writable=owner)
@@ -164,9 +78,8 @@ class Ledger:
         with store.transaction(self._connection):
             return self._connection.execute(
                 "UPDATE calls SET state = 'in_doubt', attempts = attempts + 1, ended_at = ?, "
-                "error = 'the campaign was killed while this was being sent; look at the service "
-                "before it is sent again' WHERE state = 'sending'",
-                (time.time(),),
+                "error = ? WHERE state = 'sending'",
+                (time.time(), store.DIED),
             ).rowcount
 
     # What it holds
@@ -195,7 +108,35 @@ class Ledger:
         with store.reading(self.path):
             return [Call(*row) for row in self._connection.execute(query, parameters)]
 
+    def require(self, selection: Selection) -> None:
+        """`InputError` if a row or a `ref` of `selection` is not there."""
+        chosen: list[tuple[str, object]] = [("row", row) for row in selection.rows]
+        chosen += [("ref", ref) for ref in selection.refs]
+        missing = [
+            f"{column} {value}"
+            for column, value in chosen
+            if not self.calls(f"{column} = ?", (value,), limit=1)
+        ]
+        if missing:
+            raise InputError(f"the ledger {self.path} has no {', no '.join(missing)}")
+
     # What a run writes
+
+    def belong_to(self, service: str) -> None:
+        """Note the `service` that the campaign is carried out at: its address, or what it is.
+
+        `LedgerError` if another one has, or may have, some of its calls on the books.
+        """
+        noted = self.setting("service")
+        if noted == service:
+            return
+        sent = "state = 'sending' OR (attempts > 0 AND state != 'pending')"
+        if noted is not None and self.calls(sent, limit=1):
+            raise LedgerError(
+                f"the ledger {self.path} is of a campaign at {noted}, not at {service}: give the "
+                "same service again, or another ledger for this one"
+            )
+        self.write("INSERT OR REPLACE INTO settings VALUES ('service', ?)", service)
 
     def begin_run(self, rate: float | None) -> int:
         """Note that a run begins; its number."""
@@ -204,6 +145,7 @@ class Ledger:
                 "INSERT INTO runs (started_at, rate) VALUES (?, ?)", (time.time(), rate)
             ).lastrowid
         assert run is not None  # noqa: S101 - an INSERT that went well gives one
+        self._checkpoint()
         return run
 
     def end_run(self, run: int, result: str) -> None:
@@ -211,6 +153,12 @@ class Ledger:
         self.write(
             "UPDATE runs SET ended_at = ?, result = ? WHERE run = ?", time.time(), result, run
         )
+        self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Bring all that was committed into the file itself, which somebody may copy alone."""
+        with store.reading(self.path, "written"):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def turn(
         self, records: Iterable[Record], want: int = 0, after: int = 0, screen: Screen | None = None

@@ -174,14 +174,11 @@ class Planner:
             yield self._plan_row(row)
             self._count += 1
 
-    def may_start(self, row: PlanRow, moment: datetime) -> bool:
-        """Whether the call may begin at `moment`: for a last look just before an "at once" goes
-        out, because sending a long list takes hours."""
-        timetable = self._timetable(row)
-        start = int(moment.timestamp())
-        if timetable is None or (self._end is not None and start > self._end):
-            return False
-        return timetable.fit(start, self._length(row)) == start
+    def plan_anew(self, row: PlanRow, now: datetime) -> Planned:
+        """The row at a later `now`: for a last look just before it goes out, because sending a
+        long list takes hours."""
+        self._now = int(now.timestamp())
+        return self._plan_row(row)
 
     def _plan_row(self, row: PlanRow) -> Planned:
         asked = None if row.call_time is None else int(row.call_time.timestamp())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -14,7 +14,7 @@ from innocalls_async.campaign.plan import Planned, Refusal
 
 __all__ = ["PlanSummary"]
 
-_QUARTER = 900
+_QUARTER = 15
 
 
 @define
@@ -33,7 +33,8 @@ class PlanSummary:
     refused: Counter[Refusal] = field(factory=Counter)
     _first: float = field(init=False, default=math.inf)
     _last: float = field(init=False, default=-math.inf)
-    _quarters: Counter[int] = field(init=False, factory=Counter)
+    _at_once: int = field(init=False, default=0)
+    _minutes: Counter[int] = field(init=False, factory=Counter)
 
     def counting(self, planned_rows: Iterable[Planned]) -> Iterator[Planned]:
         """The same rows, counted as they go by."""
@@ -50,18 +51,31 @@ class PlanSummary:
         moment = (planned.call_time or self.now).timestamp()
         self._first = min(self._first, moment)
         self._last = max(self._last, moment)
-        # Wall clocks differ from UTC by whole quarters of an hour.
-        self._quarters[int(moment) // _QUARTER] += 1
+        if planned.call_time is None:
+            self._at_once += 1
+        else:
+            self._minutes[int(moment) // 60] += 1
+
+    def replace(self, before: int, planned: Planned) -> None:
+        """Count a row anew that had a call time, in unix seconds."""
+        self._minutes[before // 60] -= 1
+        self.rows -= 1
+        self.add(planned)
+
+    @property
+    def minutes(self) -> Mapping[int | None, int]:
+        """How many calls begin in each minute since 1970; under None, how many at once."""
+        return dict([*self._minutes.items(), (None, self._at_once)])
 
     @property
     def first_call(self) -> datetime | None:
         """When the first call begins, on the account's wall clock; None without calls."""
-        return datetime.fromtimestamp(self._first, self.zone) if self._quarters else None
+        return datetime.fromtimestamp(self._first, self.zone) if self.to_send else None
 
     @property
     def last_call(self) -> datetime | None:
         """When the last call begins, on the account's wall clock; None without calls."""
-        return datetime.fromtimestamp(self._last, self.zone) if self._quarters else None
+        return datetime.fromtimestamp(self._last, self.zone) if self.to_send else None
 
     @property
     def to_send(self) -> int:
@@ -72,10 +86,18 @@ class PlanSummary:
     def calls_by_hour(self) -> dict[datetime, int]:
         """How many calls begin in each hour of the account's wall clock, in order."""
         hours: Counter[datetime] = Counter()
-        for quarter, calls in sorted(self._quarters.items()):
-            moment = datetime.fromtimestamp(quarter * _QUARTER, self.zone)
+        for quarter, calls in sorted(self._quarters().items()):
+            moment = datetime.fromtimestamp(quarter * _QUARTER * 60, self.zone)
             hours[moment.replace(minute=0)] += calls
         return dict(hours)
+
+    def _quarters(self) -> Counter[int]:
+        # Wall clocks differ from UTC by whole quarters of an hour.
+        quarters: Counter[int] = Counter()
+        for minute, calls in self._minutes.items():
+            quarters[minute // _QUARTER] += calls
+        quarters[int(self.now.timestamp()) // 60 // _QUARTER] += self._at_once
+        return +quarters
 
     @property
     def busiest_hour(self) -> tuple[datetime, int] | None:

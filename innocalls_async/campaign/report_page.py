@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from innocalls_async.campaign.replacing import replacing
 from innocalls_async.campaign.report import Report
 from innocalls_async.campaign.report_plots import plots
 from innocalls_async.campaign.report_tables import headline, tables
@@ -33,5 +34,7 @@ def page(report: Report) -> str:
 
 
 def write_html(report: Report, path: str | Path) -> None:
-    """Write the page to `path`, in UTF-8; OSError if that cannot be done."""
-    Path(path).write_text(page(report), encoding="utf-8")
+    """Write the page to `path`, in UTF-8; OSError if that cannot be done, and `CampaignError` if a
+    ledger is there."""
+    with replacing(Path(path)) as file:
+        file.write(page(report))

@@ -15,14 +15,14 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
 import anyio
 import anyio.to_thread
 
-from innocalls_async.campaign.errors import LedgerError
+from innocalls_async.campaign.errors import DiskError, LedgerError
 from innocalls_async.campaign.ledger import Call, Ledger, Record, Screen, Turn
 from innocalls_async.campaign.settling import ROUNDS, Settling
 from innocalls_async.campaign.states import State
@@ -86,7 +86,7 @@ class Runner(AsyncIterator[BridgeRequest]):
         self._breakage: Exception | None = None
         self._is_over = False  # nothing more goes out
         self._is_drained = False
-        self._failure: LedgerError | None = None
+        self._failure: Exception | None = None
         self._sending_scope = anyio.CancelScope()
         self._work = anyio.Event()  # for the bookkeeper
         self._news = anyio.Event()  # for whoever reads the requests
@@ -153,7 +153,7 @@ class Runner(AsyncIterator[BridgeRequest]):
                     await outcomes.aclose()
             for outcome in outcomes.untaken:
                 self._note(outcome)
-            self._give_back(is_known=is_known)
+            self._give_back(outcomes.cut_short, is_known=is_known)
 
     async def __anext__(self) -> BridgeRequest:
         while not self._claimed and not self._is_over:
@@ -179,12 +179,12 @@ class Runner(AsyncIterator[BridgeRequest]):
             await anyio.sleep(self._due - moment)
         self._due = max(self._due, moment - AHEAD_SECONDS) + self._pace
 
-    def _give_back(self, *, is_known: bool) -> None:
-        """Account for rows without an outcome. A fan-out that was closed in peace has sent
-        nothing of them; of one that was torn away that is not known."""
-        for call in self._given.values():
+    def _give_back(self, attempts: Mapping[int, int], *, is_known: bool) -> None:
+        """Account for rows without an outcome. A fan-out that was closed in peace has nothing of
+        them on the wire; of one that was torn away that is not known."""
+        for index, call in self._given.items():
             self._records.append(
-                Record(call.row, State.PENDING, 0)
+                Record(call.row, State.PENDING, attempts.get(index, 0))
                 if is_known
                 else Record(
                     call.row, State.IN_DOUBT, 1, None, "stopped while it was sent", time.time()
@@ -232,7 +232,8 @@ class Runner(AsyncIterator[BridgeRequest]):
                     self._screen,
                     limiter=self._thread,
                 )
-        except LedgerError as error:
+        except Exception as error:
+            # Also a bug, or a limit of the machine: what is on the wire is still waited for.
             self._records = records + self._records
             self._failure = error
             self._stop(str(error))
@@ -257,12 +258,12 @@ class Runner(AsyncIterator[BridgeRequest]):
         came_back = self.settled.pop(State.PENDING, 0)
         if not came_back:
             self._is_over = True
-        elif self._round == ROUNDS or not self._moved_in_round:
+        elif self._round == ROUNDS or not (self._moved_in_round or self._settling.has_late):
             self._stop(f"the service is not well: {self.complaint}")
         else:
             self._round += 1
             self._last_row = self._moved_in_round = 0
-            self._reached_end = False
+            self._reached_end = self._settling.has_late = False
             self._work.set()
         self._news.set()
 
@@ -274,10 +275,24 @@ class Runner(AsyncIterator[BridgeRequest]):
         self._records += [Record(call.row, State.PENDING, 0) for call in self._claimed]
         self._claimed.clear()
         await self._turn()
+        if self._settling.takes_back and not self._records:
+            await self._take_back()
         if self._records:
-            self._failure = LedgerError(
+            kind = DiskError if isinstance(self._failure, DiskError) else LedgerError
+            self._failure = kind(
                 f"{self._failure}; {len(self._records)} rows that were being sent could not be "
                 "recorded: they are in doubt the next time"
             )
         elif failure is not None:
             self._failure = failure
+
+    async def _take_back(self) -> None:
+        """What was refused as a whole is pending again."""
+        rows = self._settling.alike
+        await anyio.to_thread.run_sync(
+            self._ledger.write_many,
+            "UPDATE calls SET state = 'pending', ended_at = NULL WHERE row = ?",
+            [(row,) for row in rows],
+            limiter=self._thread,
+        )
+        self.settled[State.REFUSED] -= len(rows)

@@ -29,13 +29,14 @@ class State(StrEnum):
 
 
 # The ledger itself refuses every other move, whoever asks for it. Out of `in_doubt` leads only a
-# person's word; out of `scheduled` only a cancellation.
+# person's word, and out of `refused`, unless it was the service as a whole that refused; out of
+# `scheduled` only a cancellation.
 MOVES: Final[Mapping[State, frozenset[State]]] = {
     State.PENDING: frozenset({State.SENDING, State.REFUSED, State.EXPIRED, State.CANCELLED}),
     State.SENDING: frozenset({State.SCHEDULED, State.REFUSED, State.IN_DOUBT, State.PENDING}),
     State.IN_DOUBT: frozenset({State.PENDING, State.SCHEDULED}),
     State.SCHEDULED: frozenset({State.CANCELLED}),
-    State.REFUSED: frozenset(),
+    State.REFUSED: frozenset({State.PENDING}),
     State.EXPIRED: frozenset(),
     State.CANCELLED: frozenset(),
 }

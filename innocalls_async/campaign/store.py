@@ -1,64 +1,43 @@
-"""The ledger's file: its schema, how it is opened and checked, and who owns it.
-
-A new ledger is written under another name and takes its own once it is whole and on the disk, so
-a ledger that exists is never half loaded.
-"""
+"""The ledger's file: how it is opened, checked and upgraded, and who owns it."""
 
 from __future__ import annotations
 
-import os
+import errno
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from innocalls_async.campaign.errors import LedgerBusyError, LedgerError
-from innocalls_async.campaign.states import MOVES, State
+from innocalls_async.campaign.errors import DiskError, LedgerBusyError, LedgerError
 
-__all__ = ["Owner", "connect", "draft", "is_ledger_there", "publish", "reading", "transaction"]
+__all__ = [
+    "Owner",
+    "connect",
+    "is_ledger_there",
+    "open_file",
+    "reading",
+    "require",
+    "transaction",
+]
 
 # "InCL", where `file` and SQLite's own tools look for what kind of database this is.
 APPLICATION_ID: Final = 0x496E434C
 VERSION: Final = 1
+# What makes a ledger of a version one of the next, as one SQL script each.
+UPGRADES: Final[Mapping[int, str]] = {}
+
+# Said of a row that was being sent when its run died.
+DIED: Final = (
+    "the campaign was killed while this was being sent; look at the service before it is sent again"
+)
 
 _BUSY_SECONDS: Final = 10.0
-
-_SCHEMA: Final = f"""
-CREATE TABLE calls (
-    row INTEGER PRIMARY KEY,
-    ref TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ({", ".join(f"'{state}'" for state in State)})),
-    call_flow_id TEXT, first_callee_number TEXT, first_callee_name TEXT,
-    second_callee_number TEXT, second_callee_name TEXT, duration INTEGER,
-    call_time INTEGER, asked_time INTEGER,
-    call_id TEXT, attempts INTEGER NOT NULL DEFAULT 0, error TEXT,
-    sent_at REAL, ended_at REAL,
-    call_status TEXT, first_status TEXT, second_status TEXT, actual_time INTEGER, checked_at REAL,
-    line INTEGER,                       -- of the file, where the row begins
-    checks INTEGER NOT NULL DEFAULT 0,  -- how often the status was asked for
-    next_check REAL,                    -- unix seconds; NULL: not to be watched
-    new_time INTEGER                    -- what call_time becomes once the service has it
-);
-CREATE TABLE runs (
-    run INTEGER PRIMARY KEY, started_at REAL, ended_at REAL, rate REAL, result TEXT
-);
-CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-"""
-
-# Made after the rows are in, which is several times faster.
-_INDEXES: Final = f"""
-CREATE INDEX calls_by_state ON calls (state);
-CREATE INDEX calls_by_ref ON calls (ref);
-CREATE INDEX calls_to_watch ON calls (next_check) WHERE next_check IS NOT NULL;
-CREATE INDEX calls_to_move ON calls (row) WHERE new_time IS NOT NULL;
-CREATE TRIGGER moves BEFORE UPDATE OF state ON calls
-WHEN OLD.state || '>' || NEW.state NOT IN (
-    {", ".join(f"'{old}>{new}'" for old, allowed in MOVES.items() for new in sorted(allowed))}
-) BEGIN SELECT RAISE(ABORT, 'a row cannot move so'); END;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
-"""
+# Whoever only looks if a ledger is owned holds its lock for a moment.
+_GLANCE_SECONDS: Final = 0.1
+# A tenth of SQLite's own: what is only in the -wal file is lost to whoever copies the ledger alone.
+_CHECKPOINT_PAGES: Final = 100
+_DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 @contextmanager
@@ -67,9 +46,13 @@ def reading(path: Path, doing: str = "read") -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise LedgerError(f"the ledger {path} cannot be {doing}: {error}") from error
+        name = getattr(error, "sqlite_errorname", "")
+        is_disk = name.startswith(("SQLITE_FULL", "SQLITE_IOERR"))
+        kind = DiskError if is_disk else LedgerError
+        raise kind(f"the ledger {path} cannot be {doing}: {error}") from error
     except OSError as error:
-        raise LedgerError(f"the ledger {path} cannot be {doing}: {error.strerror}") from error
+        kind = DiskError if error.errno in _DISK_ERRORS else LedgerError
+        raise kind(f"the ledger {path} cannot be {doing}: {error.strerror}") from error
 
 
 def is_ledger_there(path: Path) -> bool:
@@ -84,26 +67,70 @@ def is_ledger_there(path: Path) -> bool:
             is_sqlite = file.read(16) == b"SQLite format 3\0"
     if not is_sqlite:
         raise LedgerError(f"{path} is not a ledger (nor any SQLite file); it was left as it is")
-    with reading(path), closing(_open(path, "ro")) as connection:
+    with reading(path), closing(_open_to_read(path)) as connection:
         _check(path, connection)
     return True
 
 
-def connect(path: Path, *, writable: bool) -> sqlite3.Connection:
-    """The ledger at `path`, which must be there. The connection may be used by any thread, by
-    one at a time."""
+def require(path: Path) -> None:
+    """`LedgerError` if there is no ledger at `path`."""
     if not is_ledger_there(path):
         raise LedgerError(f"there is no ledger at {path}; `campaign run` makes one")
+
+
+def connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+    """The ledger at `path`, which must be there; its owner brings it to this version, and others
+    see what a run that died was sending as in doubt. The connection may be used by any thread, by
+    one at a time."""
+    require(path)
     with reading(path, "opened"):
-        connection = _open(path, "rw" if writable else "ro")
+        connection = open_file(path, "rw") if writable else _open_to_read(path)
         try:
             if writable:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-        except sqlite3.Error:
+                _prepare_to_write(path, connection)
+            else:
+                _prepare_to_read(path, connection)
+        except BaseException:
             connection.close()
             raise
     return connection
+
+
+def _prepare_to_write(path: Path, connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    while (version := _version(connection)) < VERSION:
+        if version not in UPGRADES:
+            raise LedgerError(f"the ledger {path} is of version {version}, which is not known")
+        # The script is one statement to SQLite's eyes: a kill leaves the old version, whole.
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {UPGRADES[version]}; PRAGMA user_version = {version + 1}; COMMIT"
+        )
+
+
+def _prepare_to_read(path: Path, connection: sqlite3.Connection) -> None:
+    if (version := _version(connection)) < VERSION:
+        raise LedgerError(
+            f"the ledger {path} is of version {version}, made by an older innocalls-async; "
+            "`campaign run` or `campaign resolve` upgrades it"
+        )
+    sending = connection.execute("SELECT 1 FROM calls WHERE state = 'sending' LIMIT 1").fetchone()
+    if sending and not _is_owned(path):
+        _show_as_in_doubt(connection)
+
+
+def _show_as_in_doubt(connection: sqlite3.Connection) -> None:
+    """For this connection alone, the rows as the next owner will find and note them."""
+    shown = {
+        "state": "iif(state = 'sending', 'in_doubt', state)",
+        "attempts": "attempts + (state = 'sending')",
+        "error": f"iif(state = 'sending', '{DIED}', error)",
+    }
+    names = [name for _, name, *_ in connection.execute("PRAGMA table_info(calls)")]
+    columns = ", ".join(f"{shown.get(name, name)} AS {name}" for name in names)
+    view = f"CREATE TEMP VIEW calls AS SELECT {columns} FROM main.calls"  # noqa: S608 - ours
+    connection.execute(view)
 
 
 @contextmanager
@@ -119,41 +146,6 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def draft(path: Path) -> Iterator[sqlite3.Connection]:
-    """A new ledger in the making, for one transaction; `publish` makes it the ledger at `path`.
-    Unless it was published, nothing is left of it."""
-    unfinished = path.with_name(path.name + ".loading")
-    with reading(path, "made"):
-        unfinished.unlink(missing_ok=True)  # of a load that was killed
-        connection = _open(unfinished, "rwc")
-    try:
-        # Nothing reads it and a crash throws it away, so nothing need be safe until it is whole.
-        for pragma in ("journal_mode = MEMORY", "synchronous = OFF", "cache_size = -32000"):
-            connection.execute(f"PRAGMA {pragma}")
-        connection.execute("BEGIN")
-        for statement in _SCHEMA.split(";\n"):
-            connection.execute(statement)
-        yield connection
-    finally:
-        connection.close()
-        unfinished.unlink(missing_ok=True)
-
-
-def publish(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the draft the ledger at `path`, at once and for good."""
-    unfinished = path.with_name(path.name + ".loading")
-    with reading(path, "made"):
-        connection.execute("COMMIT")
-        connection.executescript(_INDEXES)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.close()
-        with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        _sync_directory(path.parent)
-
-
 class Owner:
     """Holds the ledger at `path` for this process; `LedgerBusyError` if another one does.
 
@@ -162,9 +154,9 @@ class Owner:
     """
 
     def __init__(self, path: Path) -> None:
-        beside = path.with_name(path.name + ".owner")
+        beside = _owner_file(path)
         with reading(path, "locked"):
-            self._connection = _open(beside, "rwc", timeout=0.0)
+            self._connection = open_file(beside, "rwc", timeout=_GLANCE_SECONDS)
         try:
             self._connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
@@ -181,7 +173,46 @@ class Owner:
         self._connection.close()
 
 
-def _open(path: Path, mode: str, timeout: float = _BUSY_SECONDS) -> sqlite3.Connection:
+def _owner_file(path: Path) -> Path:
+    return path.with_name(path.name + ".owner")
+
+
+def _is_owned(path: Path) -> bool:
+    beside = _owner_file(path)
+    if not beside.exists():
+        return False
+    with closing(open_file(beside, "ro", timeout=0.0)) as connection:
+        try:
+            connection.execute("PRAGMA schema_version")
+        except sqlite3.OperationalError:
+            return True  # it is locked; if it cannot be told, nothing is said to have died
+    return False
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """It may lie where nothing can be written: then only a ledger that was closed can be read,
+    because SQLite keeps a file of its own beside one that was not."""
+    connection = open_file(path, "ro")
+    try:
+        connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if not error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+            raise
+        if path.with_name(path.name + "-wal").exists():
+            raise LedgerError(
+                f"the ledger {path} was not closed, and nothing can be written beside it: copy "
+                f"it and {path.name}-wal, together, to where you may write"
+            ) from error
+        return open_file(path, "ro&immutable=1")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_file(path: Path, mode: str, timeout: float = _BUSY_SECONDS) -> sqlite3.Connection:
+    """The file as SQLite has it, in a mode of its own (`ro`, `rw`, `rwc`); nothing is checked."""
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -193,7 +224,7 @@ def _open(path: Path, mode: str, timeout: float = _BUSY_SECONDS) -> sqlite3.Conn
 
 def _check(path: Path, connection: sqlite3.Connection) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    version = _version(connection)
     if application != APPLICATION_ID:
         raise LedgerError(f"{path} is an SQLite file, but not a ledger; it was left as it is")
     if version > VERSION:
@@ -203,11 +234,6 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
         )
 
 
-def _sync_directory(directory: Path) -> None:
-    if os.name != "posix":
-        return  # elsewhere a directory cannot be opened, and need not be
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)

@@ -7,7 +7,6 @@ written in groups, also when the sweep is cancelled.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
 from typing import Any, Final, TypeAlias
 
 import anyio
@@ -44,26 +43,34 @@ class Sweep(AsyncIterator[Any]):
     _given: dict[int, Call] = field(init=False, factory=dict)
     _given_count: int = field(init=False, default=0)
     _statements: list[Statement] = field(init=False, factory=list)
+    _fatal: Exception | None = field(init=False, default=None)
 
     async def carry_out(self, operate: Callable[[Sweep], FanOut[Any, Done[Any] | Refused]]) -> None:
-        """Do it. `AuthenticationError` and `PermissionDeniedError` end it."""
+        """Do it. `AuthenticationError` and `PermissionDeniedError` end it, and so does a
+        cancellation; either way what is on the wire is waited for and written down."""
+        outcomes = operate(self)
         try:
-            async with aclosing(operate(self)) as outcomes:
-                async for outcome in outcomes:
-                    self._note(outcome)
-                    if len(self._statements) >= _GROUP:
-                        await self._flush()
-            for outcome in outcomes.untaken:
+            async for outcome in outcomes:
                 self._note(outcome)
+                if self._fatal is not None:
+                    break
+                if len(self._statements) >= _GROUP:
+                    await self._flush()
         finally:
             with anyio.CancelScope(shield=True):
+                await outcomes.aclose()
+                for outcome in outcomes.untaken:
+                    self._note(outcome)
                 await self._flush()
+        if self._fatal is not None:
+            raise self._fatal
 
     def _note(self, outcome: Done[Any] | Refused) -> None:
         if isinstance(outcome, Refused) and isinstance(
             outcome.error, AuthenticationError | PermissionDeniedError
         ):
-            raise outcome.error
+            self._fatal = outcome.error
+            return
         self._statements.append(self.settle(self._given.pop(outcome.index), outcome))
 
     async def _flush(self) -> None:

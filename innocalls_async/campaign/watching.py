@@ -6,13 +6,15 @@ When a call is due is in the ledger, so that watching goes on where it was ended
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
 import anyio.to_thread
-from attrs import define, frozen
+from attrs import define, field, frozen
 
+from innocalls_async.campaign.acquaintance import check_acquainted
 from innocalls_async.campaign.ledger import Call, Ledger
 from innocalls_async.campaign.sweep import Statement, Sweep
 from innocalls_async.client import AsyncBridgeClient
@@ -23,9 +25,11 @@ from innocalls_async.outcomes import Done, Refused
 
 __all__ = ["Watch", "Watched"]
 
-# A call that the service has not heard of after so many polls is not a new one that is not
+# A call that the service has not heard of at so many polls in a row is not a new one that is not
 # listed yet.
-_UNKNOWN_AFTER: Final = 6
+_UNKNOWN_AFTER: Final = 7
+# A pause is doubled no further: before, it is longer than anybody's patience.
+_DOUBLED: Final = 30
 
 
 @frozen
@@ -54,12 +58,18 @@ class Watch:
     clock: Callable[[], float] = time.time
     final: int = 0
     unknown: int = 0
+    total: int = 0
+    _not_found: Counter[int] = field(init=False, factory=Counter)  # in a row, by row
+    _is_acquainted: bool = field(init=False, default=False)  # the service knows some call
+    _is_doubted: bool = field(init=False, default=False)
 
     async def run(self, timeout: float | None = None) -> Watched:
         """Return when all calls are at their end, or after `timeout` seconds.
 
-        Raises `AuthenticationError` and `PermissionDeniedError`, and `LedgerError`.
+        Raises `AuthenticationError` and `PermissionDeniedError`, `LedgerError`, and
+        `CampaignError` if the service seems to know none of the calls.
         """
+        self.total = await self._left()
         with anyio.move_on_after(timeout):
             while (due_in := await self._due_in()) is not None:
                 if due_in <= 0:
@@ -68,6 +78,11 @@ class Watch:
                     # Not all of it at once: the clock may be one that runs faster.
                     await anyio.sleep(min(due_in, self.interval))
         return Watched(self.final, self.unknown, await self._left())
+
+    @property
+    def so_far(self) -> Watched:
+        """How far it is, without asking the ledger."""
+        return Watched(self.final, self.unknown, self.total - self.final - self.unknown)
 
     async def _poll(self) -> None:
         sweep = Sweep(
@@ -80,14 +95,17 @@ class Watch:
         await sweep.carry_out(
             lambda calls: self.client.status_many(calls, concurrency=self.concurrency)
         )
+        if self._is_doubted and not self._is_acquainted:
+            await check_acquainted(self.ledger, self.client, "1", ())
+            self._is_acquainted = True
 
     def _settle(self, call: Call, outcome: Done[CallStatus] | Refused) -> Statement:
         moment = self.clock()
-        next_check: float | None = moment + min(self.patience, self.interval * 2.0**call.checks)
+        doubled = 2.0 ** min(call.checks, _DOUBLED)
+        next_check: float | None = moment + min(self.patience, self.interval * doubled)
         if isinstance(outcome, Refused):
             error: str | None = mask_text(str(outcome.error))[:500]
-            is_unknown = isinstance(outcome.error, NotFoundError) and call.checks >= _UNKNOWN_AFTER
-            if is_unknown:
+            if self._is_unknown(call, outcome.error):
                 self.unknown += 1
                 next_check = None
             return (
@@ -97,6 +115,8 @@ class Watch:
                 ),
                 (error, next_check, moment, call.row),
             )
+        self._is_acquainted = True
+        self._not_found.pop(call.row, None)
         status = outcome.result
         if status.is_final:
             self.final += 1
@@ -118,6 +138,15 @@ class Watch:
                 call.row,
             ),
         )
+
+    def _is_unknown(self, call: Call, error: Exception) -> bool:
+        """Whether the call is given up. Only a service that knows another one may say so."""
+        if not isinstance(error, NotFoundError):
+            return False
+        self._not_found[call.row] += 1
+        is_over = self._not_found[call.row] >= _UNKNOWN_AFTER
+        self._is_doubted = self._is_doubted or is_over
+        return is_over and self._is_acquainted
 
     async def _due_in(self) -> float | None:
         (due,) = await self._ask("SELECT min(next_check) FROM calls WHERE next_check IS NOT NULL")

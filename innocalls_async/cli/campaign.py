@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from innocalls_async import AsyncBridgeClient
 from innocalls_async.campaign import (
     Campaign,
     CampaignError,
@@ -15,13 +16,13 @@ from innocalls_async.campaign import (
     PlanOptions,
     Result,
     State,
-    intake,
 )
-from innocalls_async.campaign.intake import Loaded
-from innocalls_async.campaign.store import is_ledger_there
+from innocalls_async.campaign.errors import DiskError
 from innocalls_async.cli import campaign_account, campaign_after
-from innocalls_async.cli.campaign_account import tell_counts, tell_facts
-from innocalls_async.cli.campaign_run import Rate, Service, exit_code, run_campaign, tell, told
+from innocalls_async.cli.campaign_account import tell_counts
+from innocalls_async.cli.campaign_plan import show_plan, tell_loaded
+from innocalls_async.cli.campaign_progress import News, complain, run_news, tell, unheard
+from innocalls_async.cli.campaign_run import Rate, Service, attended, exit_code, told
 from innocalls_async.cli.common import (
     BaseUrl,
     Exit,
@@ -39,9 +40,10 @@ app = typer.Typer(
 )
 
 _EXIT_CODES = (
-    "Exit codes: 0 all scheduled; 2 bad usage or input; 3 some refused or expired; 4 some in "
-    "doubt; 5 stopped (token refused, service down, --stop-after, or the ledger cannot be "
-    "written): the same command goes on; 130 interrupted."
+    "Exit codes: 0 all scheduled; 1 no room on the disk for the ledger; 2 bad usage or input; "
+    "3 some refused or expired; 4 some in doubt; 5 stopped (token refused, service down, "
+    "--stop-after, or the ledger cannot be written), so that rows are left to send: the same "
+    "command goes on; 130 interrupted."
 )
 
 
@@ -57,6 +59,13 @@ class Outside(StrEnum):
 
     MOVE = "move"
     REFUSE = "refuse"
+
+
+class Creates(StrEnum):
+    """When a call is sent again after an error of the service's."""
+
+    DOCUMENTED = "documented"
+    NEVER_TWICE = "never_twice"
 
 
 @app.command(
@@ -77,7 +86,8 @@ def run_command(
         int, typer.Option(min=1, help="Calls under way at most; a crash leaves no more in doubt.")
     ] = 100,
     stop_after: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many refusals.")
+        int | None,
+        typer.Option(min=1, help="Stop after so many refusals; else after 25 alike in a row."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, send nothing.")
@@ -115,6 +125,10 @@ def run_command(
     lines: Annotated[
         int | None, typer.Option(min=2, help="Phone lines there are; each call takes two.")
     ] = None,
+    creates: Annotated[
+        Creates,
+        typer.Option(help="After a 500 or 503: send again, as documented, or leave in doubt."),
+    ] = Creates.DOCUMENTED,
     base_url: BaseUrl = None,
     sandbox: Annotated[
         bool, typer.Option("--sandbox", help="Dial nobody: use a service inside this process.")
@@ -125,8 +139,8 @@ def run_command(
     as_json: Json = False,
 ) -> None:
     """Schedule every row of a file once. The same command again goes on where it was ended."""
-    if spread and lines is None:
-        fail("--spread needs --lines: how many phone lines there are")
+    if spread != (lines is not None):
+        fail("--spread and --lines go together: spread the calls over how many phone lines?")
     plan = PlanOptions(
         window=window,
         days=days,
@@ -148,7 +162,7 @@ def run_command(
     limit = Rate.read(rate)
     with told():
         if dry_run:
-            _dry_run(calls, ledger, options, limit, as_json=as_json)
+            show_plan(calls, ledger, options, limit, as_json=as_json)
             return
         service = Service(
             token="sandbox" if sandbox else read_token(),
@@ -158,81 +172,59 @@ def run_command(
             fast=fast,
             rate=limit,
             concurrency=concurrency,
+            creates="never_twice" if creates is Creates.NEVER_TWICE else "documented",
         )
-        with Campaign.load(calls, ledger, options, on_problem=_complain) as campaign:
-            code = _carry_out(campaign, service, stop_after, as_json=as_json)
+        with (
+            service.client() as client,
+            Campaign.load(calls, ledger, options, on_problem=complain) as campaign,
+        ):
+            campaign.ledger.belong_to(service.name)
+            code = _carry_out(campaign, client, service, stop_after, as_json=as_json)
     raise typer.Exit(code)
 
 
 def _carry_out(
-    campaign: Campaign, service: Service, stop_after: int | None, *, as_json: bool
+    campaign: Campaign,
+    client: AsyncBridgeClient,
+    service: Service,
+    stop_after: int | None,
+    *,
+    as_json: bool,
 ) -> Exit:
-    if not as_json:
-        _tell_loaded(campaign)
+    tell_loaded(campaign, as_json=as_json)
+    rate = service.rate.a_second
 
-    async def work() -> Result | CampaignError:
+    async def work() -> Result:
+        async with client:
+            return await campaign.run(
+                client, rate=rate, concurrency=service.concurrency, stop_after=stop_after
+            )
+
+    def news() -> News:
+        return run_news(campaign.progress, rate)
+
+    async def attend() -> Result | Exception | None:
         try:
-            return await run_campaign(campaign, service, stop_after=stop_after, as_json=as_json)
-        except CampaignError as error:
+            return await attended(work, news, drain=campaign.drain, as_json=as_json)
+        except (CampaignError, OSError, ValueError) as error:
             return error
 
-    result = run(work)
-    if isinstance(result, CampaignError):
-        fail(str(result), Exit.STOPPED)
+    result = run(attend)
+    if isinstance(result, Exception):
+        fail(str(result), Exit.FAILED if isinstance(result, DiskError) else Exit.STOPPED)
+    result = result or Result.INTERRUPTED
+    _tell_end(campaign, result, as_json=as_json)
+    return exit_code(campaign.account(), result)
+
+
+def _tell_end(campaign: Campaign, result: Result, *, as_json: bool) -> None:
     counts, reason = campaign.account(), campaign.progress.reason
-    tell_counts(counts, as_json=as_json, more={"event": "end", "result": result, "reason": reason})
-    if reason is not None and not as_json:
-        tell(f"Stopped: {reason}. The same command goes on with the {counts[State.PENDING]} left.")
-    return exit_code(counts, result)
-
-
-def _complain(problem: object) -> None:
-    typer.echo(str(problem), err=True)
-
-
-def _tell_loaded(campaign: Campaign) -> None:
-    loaded = campaign.loaded
-    if loaded is None:
-        left = campaign.progress.left
-        tell(f"Going on with {campaign.ledger.path}: {left} rows are left.")
-    else:
-        _tell_input(loaded)
-    if campaign.ledger.recovered:
-        tell(
-            f"{campaign.ledger.recovered} rows were being sent when the last run was killed; they "
-            "are in doubt now."
-        )
-
-
-def _tell_input(loaded: Loaded) -> None:
-    skipped = f", {loaded.skipped} left out" if loaded.skipped else ""
-    tell(f"{loaded.rows} rows{skipped}.")
-    if loaded.ignored:
-        tell(f"Columns that nothing is done with: {', '.join(loaded.ignored)}.")
-
-
-def _dry_run(
-    calls: Path, ledger: Path, options: InputOptions, rate: Rate, *, as_json: bool
-) -> None:
-    if is_ledger_there(ledger):
-        fail(f"{ledger} is there already, and planned; `innocalls campaign status` shows it")
-    loaded = intake.load(calls, ledger, options, on_problem=_complain, dry_run=True)
-    plan = loaded.summary
-    assert plan is not None  # noqa: S101 - a dry run always has one
-    busiest = plan.busiest_hour
-    facts = {
-        "rows": loaded.rows,
-        "left_out": loaded.skipped,
-        "to_send": plan.to_send,
-        "moved": plan.moved,
-        "refused": {str(refusal): count for refusal, count in plan.refused.items()},
-        "on_do_not_call_list": loaded.rows - plan.rows,
-        "first_call": plan.first_call and plan.first_call.isoformat(),
-        "last_call": plan.last_call and plan.last_call.isoformat(),
-        "busiest_hour": busiest and {"from": busiest[0].isoformat(), "calls": busiest[1]},
-        "sending_seconds": round(plan.sending_seconds(rate.a_second), 1),
-    }
-    tell_facts(facts, as_json=as_json)
+    more = {"event": "end", "result": result, "reason": reason}
+    with unheard():
+        tell_counts(counts, as_json=as_json, more=more)
+        if reason is not None and not as_json:
+            left = counts[State.PENDING]
+            tell(f"Stopped: {reason}. The same command goes on with the {left} left.")
 
 
 app.command(epilog=f"Example: innocalls campaign status run.db. {_EXIT_CODES}")(
@@ -244,6 +236,7 @@ app.command(
 app.command(epilog="Example: innocalls campaign report run.db --html report.html")(
     campaign_account.report
 )
+app.command(epilog="Example: innocalls campaign backup run.db copy.db")(campaign_account.backup)
 app.command(
     epilog="Example: innocalls campaign resolve run.db --row 17 --as-sent --call-id f2281763"
 )(campaign_after.resolve)

@@ -1,23 +1,28 @@
-"""The commands that only read a ledger: status, export, report. They work while it runs."""
+"""The commands that only read a ledger: status, export, report, backup. They work while it runs."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from innocalls_async.campaign import Ledger, State, export
+from innocalls_async.campaign.draft import back_up
+from innocalls_async.campaign.replacing import replacing
 from innocalls_async.cli.campaign_run import exit_code, tell, told
-from innocalls_async.cli.common import Json, console, print_json
+from innocalls_async.cli.common import Json, console, fail, print_json
 
-__all__ = ["export_rows", "report", "status", "tell_counts", "tell_facts"]
+if TYPE_CHECKING:
+    from innocalls_async.campaign.report import Report
+
+__all__ = ["backup", "export_rows", "report", "status", "tell_counts", "tell_facts"]
 
 LedgerFile = Annotated[Path, typer.Argument(metavar="RUN.db", help="The campaign's ledger.")]
 
@@ -30,7 +35,8 @@ class Format(StrEnum):
 
 
 def status(ledger: LedgerFile, as_json: Json = False) -> None:
-    """Show how many rows are in each state; also while the campaign runs. Exits as `run` would."""
+    """Show how many rows are in each state; also while the campaign runs. Exits as `run` would,
+    so with 5 as long as rows are left to send."""
     with told(), Ledger(ledger, owner=False) as opened:
         counts = opened.counts()
         runs = list(opened.select("SELECT started_at, ended_at, result FROM runs ORDER BY run"))
@@ -63,7 +69,7 @@ def export_rows(
         if output is None:
             _export_to_pipe(opened, style)
         else:
-            with output.open("w", encoding="utf-8", newline="") as file:
+            with replacing(output) as file:
                 export.export(opened, file, style.value)
 
 
@@ -78,14 +84,34 @@ def report(
 ) -> None:
     """Show what became of the calls: states, answer and connect rates, attempts, pace."""
     from innocalls_async.campaign.report import read_report  # noqa: PLC0415 - few need it
-    from innocalls_async.campaign.report_page import write_html  # noqa: PLC0415 - plots
     from innocalls_async.campaign.report_terminal import render_terminal  # noqa: PLC0415
 
+    write = None if html is None else _page_writer(html)
     with told():
         content = read_report(ledger, masked=not show_numbers)
         render_terminal(content, console)
-        if html is not None:
-            write_html(content, html)
+        if write is not None:
+            write(content)
+
+
+def _page_writer(path: Path) -> Callable[[Report], None]:
+    try:
+        from innocalls_async.campaign.report_page import write_html  # noqa: PLC0415 - an extra
+    except ImportError:
+        fail("a page needs the extra `report`: pip install 'innocalls-async[report]'")
+    return lambda report: write_html(report, path)
+
+
+def backup(
+    ledger: LedgerFile,
+    copy: Annotated[
+        Path, typer.Argument(metavar="COPY.db", help="The copy; it must not be there yet.")
+    ],
+) -> None:
+    """Copy a ledger whole, also while the campaign runs. Copying its file by other means is not
+    enough: what was written last may stand in a file beside it."""
+    with told():
+        back_up(ledger, copy)
 
 
 def _export_to_pipe(ledger: Ledger, style: Format) -> None:

@@ -13,9 +13,11 @@ import typer
 
 from innocalls_async import AsyncBridgeClient
 from innocalls_async.campaign import Campaign, Selection, after
-from innocalls_async.campaign.after import Swept
+from innocalls_async.campaign.after import Swept, Verdict
+from innocalls_async.campaign.moving import reschedule as move
 from innocalls_async.campaign.watching import Watch, Watched
-from innocalls_async.cli.campaign_run import Rate, Service, tell, told
+from innocalls_async.cli.campaign_progress import News, unheard, watch_news
+from innocalls_async.cli.campaign_run import Rate, Service, attended, tell, told
 from innocalls_async.cli.common import BaseUrl, Exit, Json, fail, print_json, read_token, run
 
 __all__ = ["cancel", "reschedule", "resolve", "watch"]
@@ -29,6 +31,7 @@ All = Annotated[bool, typer.Option("--all", help="All rows that it can be done t
 RateOption = Annotated[str, typer.Option("--rate", help="Requests at most: 20/s, 1200/m.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at most.")]
 
+_ALL = Selection()
 _SHIFT = re.compile(r"([+-]?)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?", re.IGNORECASE)
 
 
@@ -37,6 +40,10 @@ def resolve(
     *,
     send_again: Annotated[
         bool, typer.Option("--send-again", help="They are not on the books: make them pending.")
+    ] = False,
+    refused: Annotated[
+        bool,
+        typer.Option("--refused", help="Not rows in doubt: those that the service refused."),
     ] = False,
     as_sent: Annotated[
         bool, typer.Option("--as-sent", help="They are on the books: take them as scheduled.")
@@ -49,19 +56,26 @@ def resolve(
     every: All = False,
     as_json: Json = False,
 ) -> None:
-    """Settle rows in doubt, once you looked them up at the service. Sends nothing by itself."""
+    """Settle rows in doubt, once you looked them up at the service. Sends nothing by itself.
+
+    With --refused --send-again, rows that the service refused are made pending again.
+    """
     if send_again == as_sent:
         fail("say what became of them: --send-again or --as-sent")
+    if refused and as_sent:
+        fail("--refused goes with --send-again: a refused row is on nobody's books")
+    again: Verdict = "send_refused_again" if refused else "send_again"
     selection = _selection(row, ref, every=every)
     with told(), Campaign.open(ledger) as campaign:
+        campaign.ledger.require(selection)
         count = after.resolve(
-            campaign.ledger, "send_again" if send_again else "sent", selection, call_id=call_id
+            campaign.ledger, again if send_again else "sent", selection, call_id=call_id
         )
     if as_json:
         print_json({"resolved": count})
     else:
-        again = "; the `run` command sends them" if send_again and count else ""
-        tell(f"{count} rows are settled{again}.")
+        follows = "; the `run` command sends them" if send_again and count else ""
+        tell(f"{count} rows are settled{follows}.")
 
 
 def cancel(
@@ -83,6 +97,8 @@ def cancel(
         lambda campaign, client: after.cancel(
             campaign.ledger, client, selection, concurrency=concurrency
         ),
+        selection,
+        as_json=as_json,
     )
     _tell_swept(swept, "cancelled", as_json=as_json)
 
@@ -99,18 +115,20 @@ def reschedule(
     base_url: BaseUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Move calls that are still to come, within the campaign's hours.
+    """Move calls that are still to come, within the campaign's hours and lines.
 
-    One that was broken off is finished first, and then nothing is moved twice.
+    One that was broken off is finished first; the same command again does only that.
     """
     selection = _selection(row, ref, every=every)
     amount = _shift(shift)
     swept = _with_service(
         ledger,
         (rate, concurrency, base_url),
-        lambda campaign, client: after.reschedule(
+        lambda campaign, client: move(
             campaign.ledger, client, amount, selection, concurrency=concurrency
         ),
+        selection,
+        as_json=as_json,
     )
     _tell_swept(swept, "moved", as_json=as_json)
 
@@ -126,20 +144,28 @@ def watch(
     as_json: Json = False,
 ) -> None:
     """Ask for each call after its time until it is at its end; again: goes on."""
-    watched: Watched = _with_service(
+    watching: list[Watch] = []
+
+    async def follow(campaign: Campaign, client: AsyncBridgeClient) -> Watched:
+        one = Watch(campaign.ledger, client, concurrency=concurrency, interval=interval)
+        watching.append(one)
+        return await one.run(timeout)
+
+    watched = _with_service(
         ledger,
         (rate, concurrency, base_url),
-        lambda campaign, client: Watch(
-            campaign.ledger, client, concurrency=concurrency, interval=interval
-        ).run(timeout),
+        follow,
+        news=lambda: watch_news(watching[0].so_far if watching else Watched(0, 0, 0)),
+        as_json=as_json,
     )
-    if as_json:
-        print_json(attrs.asdict(watched))
-    else:
-        tell(
-            f"{watched.final} calls are at their end, {watched.unknown} are not known to the "
-            f"service, {watched.left} are still to be watched."
-        )
+    with unheard():
+        if as_json:
+            print_json(attrs.asdict(watched))
+        else:
+            tell(
+                f"{watched.final} calls are at their end, {watched.unknown} are not known to the "
+                f"service, {watched.left} are still to be watched."
+            )
 
 
 def _selection(rows: list[int] | None, refs: list[str] | None, *, every: bool) -> Selection:
@@ -161,6 +187,10 @@ def _with_service(
     ledger: Path,
     reach: tuple[str, int, str | None],
     operate: Callable[[Campaign, AsyncBridgeClient], Awaitable[Result]],
+    selection: Selection = _ALL,
+    *,
+    news: Callable[[], News] | None = None,
+    as_json: bool,
 ) -> Result:
     rate, concurrency, base_url = reach
     limit = Rate.read(rate)
@@ -172,21 +202,37 @@ def _with_service(
             rate=limit,
             concurrency=concurrency,
         )
+        with service.client() as client:
+            campaign.ledger.require(selection)
+            campaign.ledger.belong_to(service.name)
 
-        async def work() -> Result:
-            async with service.client() as client:
-                return await operate(campaign, client)
+            async def work() -> Result:
+                async with client:
+                    return await operate(campaign, client)
 
-        return run(work)
+            result = run(lambda: attended(work, news, as_json=as_json))
+    if result is None:
+        fail("interrupted; the same command goes on", Exit.INTERRUPTED)
+    return result
 
 
 def _tell_swept(swept: Swept, done: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json(attrs.asdict(swept))
-    else:
-        tell(
-            f"{swept.here} rows {done} here, {swept.at_service} {done} at the service, "
-            f"{swept.failed} failed there, {swept.left} left as they are."
-        )
+    with unheard():
+        if as_json:
+            print_json(attrs.asdict(swept))
+        else:
+            _tell_people(swept, done)
     if swept.failed:
         raise typer.Exit(Exit.REFUSED)
+
+
+def _tell_people(swept: Swept, done: str) -> None:
+    tell(
+        f"{swept.here} rows {done} here, {swept.at_service} {done} at the service, "
+        f"{swept.failed} failed there, {swept.left} left as they are."
+    )
+    if swept.went_on:
+        tell("This finished the one that was broken off; nothing else was moved.")
+    if swept.stuck:
+        named = ", ".join(map(str, swept.stuck))
+        tell(f"Not moved yet, and tried again by the next one: rows {named}.")

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Literal, TypeVar
 
 import anyio
 import httpx
 from anyio.abc import TaskStatus
 from attrs import field, frozen
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn
-from rich.progress import Progress as Bar
 
-from innocalls_async import AsyncBridgeClient, TokenBucket
-from innocalls_async.campaign import Campaign, CampaignError, Progress, Result, State
-from innocalls_async.cli.common import Exit, console, fail, print_json
+from innocalls_async import AsyncBridgeClient, RetryPolicy, TokenBucket
+from innocalls_async.campaign import CampaignError, Result, State
+from innocalls_async.campaign.errors import DiskError
+from innocalls_async.cli.campaign_progress import News, complain, tell, tell_progress
+from innocalls_async.cli.common import Exit, fail
 from innocalls_async.transport import fast_transport
+from innocalls_async.wire import DEFAULT_BASE_URL
 
-__all__ = ["Rate", "Service", "exit_code", "run_campaign", "tell", "told"]
+__all__ = ["Rate", "Service", "attended", "exit_code", "tell", "told"]
 
-_TICK_SECONDS = 0.25
-_LINE_SECONDS = 5.0
+Outcome = TypeVar("Outcome")
+
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:/\s*(s|sec|m|min|h))?", re.IGNORECASE)
 _PERIODS = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -63,20 +67,34 @@ class Service:
     fast: bool = False
     rate: Rate = Rate(50, 1.0)
     concurrency: int = 100
+    creates: Literal["documented", "never_twice"] = "documented"
     token: str = field(repr=False)
 
-    def client(self) -> AsyncBridgeClient:
-        """A client for it; to be made in the event loop."""
+    @property
+    def name(self) -> str:
+        """Which service this is, for the ledger."""
+        address = self.base_url or os.environ.get("INNOCALLS_BASE_URL") or DEFAULT_BASE_URL
+        return "the sandbox" if self.sandbox else address.rstrip("/")
+
+    @contextmanager
+    def client(self) -> Iterator[AsyncBridgeClient]:
+        """A client for it. Make it first of all: then a mistake in how it is reached has cost
+        nothing yet. `ValueError` for one."""
         # Its warnings are told by the progress; without a handler they would go to stderr raw.
         logging.getLogger("innocalls_async").addHandler(logging.NullHandler())
-        return AsyncBridgeClient(
+        client = AsyncBridgeClient(
             self.token,
             base_url="http://localhost/api/v1" if self.sandbox else self.base_url,
             limiter=self.rate.limiter(),
+            retry=RetryPolicy(creates=self.creates),
             max_connections=self.concurrency,
             timezone=self.timezone,
             transport=self._transport(),
         )
+        try:
+            yield client
+        finally:
+            anyio.run(client.aclose)  # does nothing where it was used
 
     def _transport(self) -> httpx.AsyncBaseTransport | None:
         if self.sandbox:
@@ -86,129 +104,97 @@ class Service:
         return fast_transport(self.concurrency) if self.fast else None
 
 
-async def run_campaign(
-    campaign: Campaign, service: Service, *, stop_after: int | None, as_json: bool
-) -> Result:
-    """Run it, telling how far it is, until it is done, stopped or interrupted."""
-    ending: Result | CampaignError = Result.INTERRUPTED
+async def attended(
+    work: Callable[[], Awaitable[Outcome]],
+    news: Callable[[], News] | None = None,
+    *,
+    drain: Callable[[], object] | None = None,
+    as_json: bool,
+) -> Outcome | None:
+    """What `work` returns, telling its news meanwhile; None if a signal ended it.
+
+    At a signal to end, `drain` is called, if it is given; at the next, or without it, `work` is
+    cancelled; one more ends the process. What goes wrong is raised, and not in a group.
+    """
+    result: Outcome | None = None
+    failure: Exception | None = None
     async with anyio.create_task_group() as group:
-        await group.start(_heed_signals, campaign, group.cancel_scope)
-        group.start_soon(_tell_progress, campaign, service, as_json)
-        async with service.client() as client:
+        scope = anyio.CancelScope()
+        steps = [scope.cancel] if drain is None else [drain, scope.cancel]
+        await group.start(_heed_signals, steps)
+        if news is not None:
+            group.start_soon(partial(tell_progress, news, as_json=as_json))
+        with scope:
             try:
-                ending = await campaign.run(
-                    client,
-                    rate=service.rate.a_second,
-                    concurrency=service.concurrency,
-                    stop_after=stop_after,
-                )
-            except CampaignError as error:  # raised below, and not in a group
-                ending = error
+                result = await work()
+            except Exception as error:  # raised below
+                failure = error
         group.cancel_scope.cancel()
-    if isinstance(ending, CampaignError):
-        raise ending
-    return ending
+    if failure is not None:
+        raise failure
+    return result
 
 
 async def _heed_signals(
-    campaign: Campaign,
-    scope: anyio.CancelScope,
+    steps: Sequence[Callable[[], object]],
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
+    heeded = _ending_signals()
     if sys.platform == "win32":
         task_status.started()
         return  # no receiver there: Ctrl-C ends it at once
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(*heeded) as signals:
         task_status.started()
-        async for _ in signals:
-            if campaign.is_draining:
-                scope.cancel()
-                return
-            campaign.drain()
-            tell("Stopping: waiting for what is on the wire. Once more to stop now.")
+        for step in steps:
+            await anext(signals)
+            complain("Stopping: waiting for what is on the wire. Once more to stop now.")
+            step()
+        await anyio.sleep_forever()
 
 
-async def _tell_progress(campaign: Campaign, service: Service, as_json: bool) -> None:
-    if as_json or not console.is_terminal:
-        while True:
-            await anyio.sleep(_LINE_SECONDS)
-            if as_json:
-                print_json({"event": "progress", **facts(campaign.progress)})
-            else:
-                tell(sentence(campaign.progress, service.rate))
-    with _bar(campaign) as show:
-        while True:
-            show(campaign.progress, service.rate)
-            await anyio.sleep(_TICK_SECONDS)
-
-
-@contextmanager
-def _bar(campaign: Campaign) -> Iterator[Any]:
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=campaign.progress.total)
-
-        def show(progress: Progress, rate: Rate) -> None:
-            done = progress.total - progress.left
-            bar.update(task, completed=done, description=sentence(progress, rate))
-
-        yield show
-
-
-def facts(progress: Progress) -> Mapping[str, Any]:
-    """The progress for machines."""
-    return {
-        **{str(state): count for state, count in progress.counts.items()},
-        "rate": round(progress.rate, 1),
-        "seconds": round(progress.seconds, 1),
-        "seconds_left": progress.seconds_left and round(progress.seconds_left),
-        "complaint": progress.complaint,
-    }
-
-
-def sentence(progress: Progress, rate: Rate) -> str:
-    """The progress for people."""
-    counts, left = progress.counts, progress.seconds_left
-    text = (
-        f"{progress.total - progress.left} of {progress.total} done, "
-        f"{progress.rate:.1f}/s of {rate.a_second:g}/s, "
-        f"{'-' if left is None else _duration(left)} left, "
-        f"{counts[State.REFUSED]} refused, {counts[State.IN_DOUBT]} in doubt"
-    )
-    return text if progress.complaint is None else f"{text}; last: {progress.complaint[:120]}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
+def _ending_signals() -> list[signal.Signals]:
+    """Those that ask a program to end, but for what whoever started it wants it to ignore."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    return [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def exit_code(counts: Mapping[State, int], result: Result | None = None) -> Exit:
     """What the states of the rows, and how the run ended, come to."""
     if result is Result.INTERRUPTED:
         return Exit.INTERRUPTED
-    if result is Result.STOPPED:
+    if result is Result.STOPPED or counts[State.PENDING] or counts[State.SENDING]:
         return Exit.STOPPED
     if counts[State.IN_DOUBT]:
         return Exit.IN_DOUBT
     return Exit.REFUSED if counts[State.REFUSED] or counts[State.EXPIRED] else Exit.OK
 
 
-def tell(text: str) -> None:
-    """One line for people, as it is."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+@contextmanager
+def told() -> Iterator[None]:
+    """What goes wrong with a campaign is one line and an exit code; every signal to end is as
+    Ctrl-C is."""
+    with _interrupting():
+        try:
+            yield
+        except DiskError as error:
+            fail(str(error), Exit.FAILED)
+        except (CampaignError, ValueError, OSError) as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            fail("interrupted", Exit.INTERRUPTED)
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """What goes wrong with a campaign is one line and an exit code."""
+def _interrupting() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where no handler can be set
+        return
+    numbers = [number for number in _ending_signals() if number is not signal.SIGINT]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
-    except CampaignError as error:
-        fail(str(error))
-    except (ValueError, OSError) as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        fail("interrupted", Exit.INTERRUPTED)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

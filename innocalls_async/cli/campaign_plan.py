@@ -1,0 +1,74 @@
+"""What is said of the input and its plan before anything is sent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from innocalls_async.campaign import Campaign, InputOptions, intake
+from innocalls_async.campaign.cautions import cautions
+from innocalls_async.campaign.intake import Loaded
+from innocalls_async.campaign.store import is_ledger_there
+from innocalls_async.cli.campaign_account import tell_facts
+from innocalls_async.cli.campaign_progress import complain, tell
+from innocalls_async.cli.campaign_run import Rate
+from innocalls_async.cli.common import fail
+
+__all__ = ["show_plan", "tell_loaded"]
+
+
+def tell_loaded(campaign: Campaign, *, as_json: bool) -> None:
+    """What was loaded, or is gone on with; and, on stderr, what somebody should know of it."""
+    if not as_json:
+        _tell_rows(campaign)
+    for caution in campaign.cautions():
+        complain(f"Caution: {caution}.")
+
+
+def _tell_rows(campaign: Campaign) -> None:
+    loaded = campaign.loaded
+    if loaded is None:
+        left = campaign.progress.left
+        tell(f"Going on with {campaign.ledger.path}: {left} rows are left.")
+    else:
+        _tell_input(loaded)
+    if campaign.ledger.recovered:
+        tell(
+            f"{campaign.ledger.recovered} rows were being sent when the last run was killed; they "
+            "are in doubt now."
+        )
+
+
+def _tell_input(loaded: Loaded) -> None:
+    skipped = f", {loaded.skipped} left out" if loaded.skipped else ""
+    tell(f"{loaded.rows} rows{skipped}.")
+    if loaded.ignored:
+        tell(f"Columns that nothing is done with: {', '.join(loaded.ignored)}.")
+
+
+def show_plan(
+    calls: Path, ledger: Path, options: InputOptions, rate: Rate, *, as_json: bool
+) -> None:
+    """What a run would do."""
+    if is_ledger_there(ledger):
+        fail(f"{ledger} is there already, and planned; `innocalls campaign status` shows it")
+    loaded = intake.load(calls, ledger, options, on_problem=complain, dry_run=True)
+    plan = loaded.summary
+    assert plan is not None  # noqa: S101 - a dry run always has one
+    busiest = plan.busiest_hour
+    facts = {
+        "rows": loaded.rows,
+        "left_out": loaded.skipped,
+        "to_send": plan.to_send,
+        "moved": plan.moved,
+        "refused": {str(refusal): count for refusal, count in plan.refused.items()},
+        "on_do_not_call_list": loaded.rows - plan.rows,
+        "first_call": plan.first_call and plan.first_call.isoformat(),
+        "last_call": plan.last_call and plan.last_call.isoformat(),
+        "busiest_hour": busiest and {"from": busiest[0].isoformat(), "calls": busiest[1]},
+        "sending_seconds": round(plan.sending_seconds(rate.a_second), 1),
+    }
+    tell_facts(facts, as_json=as_json)
+    now = datetime.now(UTC)
+    for caution in cautions(plan.minutes, plan.zone, now, options.plan):
+        complain(f"Caution: {caution}.")
