@@ -30,6 +30,14 @@ INTRODUCTION: Final = """\
 
 This page is what each command prints for `--help`. It is written by
 `python docs/render_cli.py`, and a test holds it against the commands.
+
+- What goes wrong is one line on stderr, and an exit code.
+- With `--json` nothing but JSON is on stdout. Times and durations in it are ISO 8601.
+- Numbers are masked but for their last three digits, in JSON too; only `campaign export`, and
+  `campaign report` if it is asked to, have them whole.
+- That the reader of a pipe has left is no error. What cannot be written for another reason is
+  exit code 1; but of a call that was created the id is then on stderr, and the exit code 0, so that
+  nothing has a reason to create it again.
 """
 
 

@@ -89,7 +89,8 @@ def assert_nothing_scheduled(sandbox: Sandbox) -> None:
 
 
 def assert_nobody_twice(sandbox: Sandbox) -> None:
-    """Fail if any pair of callees has two calls on the sandbox's books, deleted ones left out."""
+    """Fail if any pair of callees has two calls on the sandbox's books; one that was deleted
+    before it rang does not count."""
     if pairs := sandbox.account.dialled_twice:
         shown = "\n".join("  " + " and ".join(map(mask_number, pair)) for pair in pairs)
         raise AssertionError(f"{len(pairs)} pairs would be dialled twice:\n{shown}")

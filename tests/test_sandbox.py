@@ -381,7 +381,7 @@ class TestLimit:
         ({"per": 0}, "per must be"),
         ({"speed": -1}, "speed must be"),
         ({"stall_seconds": math.nan}, "stall_seconds must be"),
-        ({"timezone": "Egypt/Nowhere"}, "unknown timezone"),
+        ({"timezone": "Egypt/Nowhere"}, "timezone: 'Egypt/Nowhere' is no IANA time zone"),
         ({"faults": {"meteor": 0.1}}, "unknown fault 'meteor'; the faults are 400, "),
         ({"faults": {"503": 1.5}}, "'503' must be 0 to 1"),
         ({"faults": {"503": math.nan}}, "'503' must be 0 to 1"),

@@ -110,12 +110,13 @@ async def test_bodies_that_are_not_json(way: str) -> None:
 
 
 async def test_retry_after() -> None:
-    """Only a 429 and `503-retry-after` say when to try again."""
+    """A 429, 500, 502 and 503 can be had with and without a word on when to try again."""
     names = [name for name, fault in FAULTS.items() if fault.status]
     async with connect(Sandbox(script=names)) as client:
         replies = {name: await create(client) for name in names}
     having = [name for name, reply in replies.items() if "retry-after" in reply.headers]
-    assert having == ["429", "503-retry-after"]
+    assert having == ["429", "500-retry-after", "502-retry-after", "503-retry-after"]
+    assert {"429-bare", "500", "502", "503"} < replies.keys() - having
 
 
 async def test_a_late_call_is_not_found_at_first() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from innocalls_async import CallState, LegState
 from innocalls_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -60,8 +62,8 @@ async def watch(sandbox: Sandbox, *steps: float) -> list[tuple[str, str, str]]:
 async def test_a_good_call() -> None:
     """A call rings the first, then the second, talks for its duration and is complete."""
     assert await watch(Sandbox(speed=0), 10, 10, 119, 1) == [
-        ("processing", "ringing", "not_sent"),
-        ("processing", "answered", "ringing"),
+        ("processing", "not_sent", "not_sent"),
+        ("processing", "answered", "not_sent"),
         ("in_progress", "answered", "answered"),
         ("in_progress", "answered", "answered"),
         ("complete", "answered", "answered"),
@@ -72,7 +74,7 @@ async def test_a_good_call() -> None:
 async def test_the_first_leg_fails(result: str) -> None:
     """A first leg that is not answered fails the call, and the second is never rung."""
     assert await watch(Sandbox(speed=0, rules={FIRST: result}), 10) == [
-        ("processing", "ringing", "not_sent"),
+        ("processing", "not_sent", "not_sent"),
         ("failed", result, "not_sent"),
     ]
 
@@ -82,21 +84,61 @@ async def test_the_second_leg_fails() -> None:
     sandbox = Sandbox(speed=0)
     sandbox.rules[SECOND] = "not_answered"
     assert await watch(sandbox, 20) == [
-        ("processing", "ringing", "not_sent"),
+        ("processing", "not_sent", "not_sent"),
         ("failed", "answered", "not_answered"),
     ]
 
 
 async def test_a_leg_is_tried_again() -> None:
-    """Between two tries a leg shows the first one's result while the call is not final."""
+    """After its first try a leg shows the last one's result while the call is not final."""
     sandbox = Sandbox(speed=0, rules={FIRST: ["not_answered", "Answered", "busy"]})
     assert await watch(sandbox, 10, 60, 10, 10) == [
-        ("processing", "ringing", "not_sent"),
+        ("processing", "not_sent", "not_sent"),
         ("processing", "not_answered", "not_sent"),
-        ("processing", "ringing", "not_sent"),
-        ("processing", "Answered", "ringing"),
+        ("processing", "not_answered", "not_sent"),
+        ("processing", "Answered", "not_sent"),
         ("in_progress", "Answered", "answered"),
     ]
+
+
+async def test_the_client_knows_every_word() -> None:
+    """At no moment of its life has a call, or a leg, a word that the client does not know."""
+    sandbox = Sandbox(speed=0, rules={SECOND: ["busy", "answered"]})
+    for call, *legs in await watch(sandbox, *[5.0] * 60):
+        assert CallState(call) is not CallState.UNKNOWN
+        assert LegState.UNKNOWN not in map(LegState, legs)
+
+
+async def test_a_rule_is_for_a_number_however_it_is_written() -> None:
+    """A rule's number is read as the library reads numbers, when it is set and looked up."""
+    sandbox = Sandbox(speed=0, rules={"+20 112 345 6789": "busy"})
+    sandbox.rules["٠٠٢٠ ١٠٩ ٨٧٦ ٥٤٣٢"] = ["not_answered", "failed"]
+    assert dict(sandbox.rules) == {FIRST: "busy", SECOND: ("not_answered", "failed")}
+    assert sandbox.rules["0020 112 345 6789"] == "busy"
+    assert sandbox.rules.get("0112 345 6789") is None
+    assert (await watch(sandbox, 10))[-1] == ("failed", "busy", "not_sent")
+    del sandbox.rules["+20 112 345 6789"]
+    assert len(sandbox.rules) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "rule", "error"),
+    [
+        ("0112 345 6789", "busy", "rules: the number starts with 0, so it has no country code"),
+        ("Mona", "busy", "rules: not a phone number"),
+        (FIRST, [], "rules: a number needs one leg state at least"),
+        (FIRST, " ", "rules: a leg state must not be empty"),
+        (FIRST, ["busy", ""], "rules: a leg state must not be empty"),
+        (FIRST, [None], "rules: a leg state is a str, not NoneType"),
+        (FIRST, None, "rules: a leg state or several are needed, not NoneType"),
+    ],
+)
+def test_a_rule_that_makes_no_sense(number: str, rule: Any, error: str) -> None:
+    """A number or a state that cannot be meant is refused, when it is given and when it is set."""
+    with pytest.raises((TypeError, ValueError), match=re.escape(error)):
+        Sandbox(rules={number: rule})
+    with pytest.raises((TypeError, ValueError), match=re.escape(error)):
+        Sandbox().rules[number] = rule
 
 
 async def test_a_scheduled_call_waits_for_its_time() -> None:
@@ -146,18 +188,32 @@ def test_the_clock_runs_at_its_speed() -> None:
 
 
 async def test_the_account_tells_who_is_dialled_twice() -> None:
-    """The account counts each pair's calls, and a deleted one is not dialled."""
-    sandbox = Sandbox()
+    """The account counts each pair's calls; one that is deleted before it rings is not dialled."""
+    sandbox = Sandbox(speed=0)
+    later = (sandbox.now + timedelta(minutes=1)).strftime("%Y-%m-%d %H:%M:%S")
     async with connect(sandbox) as client:
-        twice = [await create(client) for _ in range(2)]
+        await create(client)
+        twice = [await create(client, call_time=later) for _ in range(2)]
         await create(client, first_callee_number="9665000000")
         assert sandbox.account.dialled_twice == [(FIRST, SECOND)]
         await client.delete(f"/call/bridge/{twice[0]}")
-    assert sandbox.account.created == 3
-    assert sandbox.account.by_pair == {(FIRST, SECOND): 2, ("9665000000", SECOND): 1}
+        assert sandbox.account.dialled_twice == [(FIRST, SECOND)]
+        await client.delete(f"/call/bridge/{twice[1]}")
+    assert sandbox.account.created == 4
+    assert sandbox.account.by_pair == {(FIRST, SECOND): 3, ("9665000000", SECOND): 1}
     assert sandbox.account.dialled_twice == []
-    assert sandbox.account.operations == {"create": 3, "delete": 1}
-    assert sandbox.account.statuses == {200: 4}
+    assert sandbox.account.operations == {"create": 4, "delete": 2}
+    assert sandbox.account.statuses == {200: 6}
+
+
+async def test_a_delete_does_not_undo_a_ring() -> None:
+    """A call that rang counts as dialled, though it is deleted afterwards."""
+    sandbox = Sandbox(speed=0)
+    async with connect(sandbox) as client:
+        for _ in range(2):
+            call_id = await create(client)
+            await client.delete(f"/call/bridge/{call_id}")
+    assert sandbox.account.dialled_twice == [(FIRST, SECOND)]
 
 
 async def test_the_account_over_http() -> None:

@@ -7,23 +7,53 @@ from typing import Annotated
 import typer
 
 import innocalls_async
-from innocalls_async.cli import call, campaign, demo, sandbox
+from innocalls_async.cli import call, campaign, complain, demo, sandbox
+from innocalls_async.cli.common import Exit
 
-__all__ = ["app"]
+__all__ = ["app", "start"]
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Schedule bridge calls: no person dialled twice, none forgotten, no limit exceeded.",
     epilog=(
-        "Exit codes: 0 done; 2 bad usage or input; 3 refused by the service; 4 in doubt; "
-        "5 stopped (token refused, service not reached, time ran out); 130 interrupted."
+        "Example: innocalls demo. "
+        "Exit codes: 0 done; 1 failed on this side (no room on the disk, nowhere to print to); "
+        "2 bad usage or input; 3 refused by the service; 4 in doubt; 5 stopped (token refused, "
+        "service not reached, time ran out); 130 interrupted."
     ),
 )
 app.add_typer(call.app, name="call")
 app.add_typer(campaign.app, name="campaign")
-app.command()(sandbox.sandbox)
-app.command()(demo.demo)
+app.command(
+    epilog="Example: innocalls sandbox --port 8080 --rate 50 --fault 503=0.05 --fault drop=0.01"
+)(sandbox.sandbox)
+app.command(epilog="Example: innocalls demo --calls 1000")(demo.demo)
+
+
+def start() -> int:
+    """Carry out what was typed; the exit code."""
+    try:
+        code = app(prog_name="innocalls", standalone_mode=False)
+    except typer.Abort:  # Ctrl-C, or the end of the input, where something was asked for
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        # Typer's own have this. Their classes are click's, or in later versions its own.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        _explain_usage(error, message())
+        return Exit.USAGE
+    return code if isinstance(code, int) else Exit.OK
+
+
+def _explain_usage(error: Exception, message: str) -> None:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(message)
+        return
+    context = getattr(error, "ctx", None)
+    command = "innocalls" if context is None else context.command_path
+    complain(f"{message.strip().rstrip('.')}; see '{command} --help'")
 
 
 def _print_version(wanted: bool) -> None:

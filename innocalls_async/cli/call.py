@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from datetime import date, datetime
+from typing import Annotated, Any, Final, TypeVar
+from zoneinfo import ZoneInfo
 
 import attrs
 import typer
 
 from innocalls_async import AsyncBridgeClient, BridgeRequest, CallStatus
-from innocalls_async.cli.common import BaseUrl, Json, console, fail, print_json, read_token, run
+from innocalls_async.cli import complain, one_line
+from innocalls_async.cli.common import (
+    BaseUrl,
+    Exit,
+    Json,
+    PlainHttp,
+    fail,
+    in_options,
+    print_json,
+    print_line,
+    read_token,
+    run,
+    to_json,
+    write_line,
+)
+from innocalls_async.events import Event, OperationEnded
 from innocalls_async.masking import mask_number
 from innocalls_async.times import load_zone, wall_time
 
@@ -18,7 +34,15 @@ __all__ = ["app"]
 
 Result = TypeVar("Result")
 
-app = typer.Typer(no_args_is_help=True, help="Create, read, edit, delete or wait for one call.")
+_DOUBT: Final = (
+    "interrupted: the call may or may not be on the service's books; look before it is sent again"
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Create, read, edit, delete or wait for one call.",
+    epilog="Example: innocalls call status f2281763 --flow F1",
+)
 
 CallId = Annotated[str, typer.Argument(help="The id that `create` printed.")]
 Flow = Annotated[str, typer.Option("--flow", help="The call flow's id.")]
@@ -29,7 +53,8 @@ SecondName = Annotated[str, typer.Option("--second-name", help="The second calle
 Minutes = Annotated[int, typer.Option("--duration", help="Minutes that the call may last.")]
 At = Annotated[str, typer.Option("--at", help="When: 2026-04-23 10:30, in --timezone, or ISO.")]
 MaybeAt = Annotated[
-    str | None, typer.Option("--at", help="When: 2026-04-23 10:30, in --timezone, or ISO. Or now.")
+    str | None,
+    typer.Option("--at", help="When: 2026-04-23 10:30, in --timezone, or ISO; left out: now."),
 ]
 Zone = Annotated[str, typer.Option(help="The account's time zone.")]
 
@@ -49,6 +74,7 @@ def create(
     at: MaybeAt = None,
     timezone: Zone = "Africa/Cairo",
     base_url: BaseUrl = None,
+    allow_plain_http: PlainHttp = False,
     as_json: Json = False,
 ) -> None:
     """Put a call on the service's books and print its id."""
@@ -62,8 +88,13 @@ def create(
         at=at,
         timezone=timezone,
     )
-    call = _with_client(base_url, timezone, lambda client: client.bridge(request))
-    _tell({"call_id": call.call_id}, f"Scheduled: {call.call_id}", as_json=as_json)
+    call = _with_client(
+        lambda client: client.bridge(request),
+        base_url=base_url,
+        allow_plain_http=allow_plain_http,
+        timezone=timezone,
+    )
+    _tell_created(call.call_id, as_json=as_json)
 
 
 @app.command(epilog="Example: innocalls call status f2281763 --flow F1")
@@ -73,10 +104,16 @@ def status(
     flow: Flow,
     timezone: Zone = "Africa/Cairo",
     base_url: BaseUrl = None,
+    allow_plain_http: PlainHttp = False,
     as_json: Json = False,
 ) -> None:
     """Print what the service says of a call now. Numbers are masked."""
-    answer = _with_client(base_url, timezone, lambda client: client.status(call_id, flow))
+    answer = _with_client(
+        lambda client: client.status(call_id, flow),
+        base_url=base_url,
+        allow_plain_http=allow_plain_http,
+        timezone=timezone,
+    )
     _tell_status(answer, as_json=as_json)
 
 
@@ -97,6 +134,7 @@ def edit(
     at: At,
     timezone: Zone = "Africa/Cairo",
     base_url: BaseUrl = None,
+    allow_plain_http: PlainHttp = False,
     as_json: Json = False,
 ) -> None:
     """Replace a scheduled call. Every field is given anew, as the service demands."""
@@ -110,15 +148,30 @@ def edit(
         at=at,
         timezone=timezone,
     )
-    _with_client(base_url, timezone, lambda client: client.edit(call_id, request))
-    _tell({"call_id": call_id, "edited": True}, f"Edited: {call_id}", as_json=as_json)
+    _with_client(
+        lambda client: client.edit(call_id, request),
+        base_url=base_url,
+        allow_plain_http=allow_plain_http,
+        timezone=timezone,
+    )
+    _tell_done(call_id, "edited", as_json=as_json)
 
 
 @app.command(epilog="Example: innocalls call delete f2281763")
-def delete(call_id: CallId, base_url: BaseUrl = None, as_json: Json = False) -> None:
+def delete(
+    call_id: CallId,
+    *,
+    base_url: BaseUrl = None,
+    allow_plain_http: PlainHttp = False,
+    as_json: Json = False,
+) -> None:
     """Take a call off the books."""
-    _with_client(base_url, "Africa/Cairo", lambda client: client.delete(call_id))
-    _tell({"call_id": call_id, "deleted": True}, f"Deleted: {call_id}", as_json=as_json)
+    _with_client(
+        lambda client: client.delete(call_id),
+        base_url=base_url,
+        allow_plain_http=allow_plain_http,
+    )
+    _tell_done(call_id, "deleted", as_json=as_json)
 
 
 @app.command(epilog="Example: innocalls call wait f2281763 --flow F1 --timeout 600")
@@ -130,14 +183,20 @@ def wait(
     interval: Annotated[float, typer.Option(help="Seconds between two polls.")] = 2.0,
     timezone: Zone = "Africa/Cairo",
     base_url: BaseUrl = None,
+    allow_plain_http: PlainHttp = False,
     as_json: Json = False,
 ) -> None:
-    """Poll until the call completed, failed or was deleted, and print its status."""
+    """Poll until the call completed, failed or was deleted, and print its status.
 
-    def work(client: AsyncBridgeClient) -> Awaitable[CallStatus]:
-        return client.wait(call_id, flow, timeout=timeout, interval=interval)
-
-    _tell_status(_with_client(base_url, timezone, work), as_json=as_json)
+    Numbers are masked.
+    """
+    answer = _with_client(
+        lambda client: client.wait(call_id, flow, timeout=timeout, interval=interval),
+        base_url=base_url,
+        allow_plain_http=allow_plain_http,
+        timezone=timezone,
+    )
+    _tell_status(answer, as_json=as_json)
 
 
 def _request(
@@ -151,44 +210,73 @@ def _request(
     at: str | None,
     timezone: str,
 ) -> BridgeRequest:
-    try:
-        time = None if at is None else _read_time(at, timezone)
-        return BridgeRequest(flow, first, first_name, second, second_name, duration, time)
-    except ValueError as error:
-        fail(str(error))
+    with in_options():
+        zone = load_zone(timezone)
+        time = None if at is None else _read_time(at, zone)
+        request = BridgeRequest(flow, first, first_name, second, second_name, duration, time)
+        if request.call_time is not None:
+            wall_time(request.call_time, zone)  # one that comes twice is refused here and now
+        return request
 
 
-def _read_time(text: str, timezone: str) -> datetime:
+def _read_time(text: str, zone: ZoneInfo) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"--at: {text!r} is no time such as '2026-04-23 10:30'") from None
-    if moment.tzinfo is not None:
-        return moment
-    moment = moment.replace(tzinfo=load_zone(timezone))
-    wall_time(moment, load_zone(timezone))  # one that comes twice is refused here and now
-    return moment
+    if _is_date(text):
+        raise ValueError(f"--at: {text!r} has no time of day; write '{text} 10:30'")
+    return moment.replace(tzinfo=zone) if moment.tzinfo is None else moment
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _with_client(
-    base_url: str | None,
-    timezone: str,
-    operate: Callable[[AsyncBridgeClient], Awaitable[Result]],
+    operate: Callable[[AsyncBridgeClient], Awaitable[Result]], **options: Any
 ) -> Result:
     token = read_token()
+    results: list[Result] = []
+    doubts: list[Event] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, OperationEnded) and event.outcome == "in_doubt":
+            doubts.append(event)
 
     async def work() -> Result:
-        async with AsyncBridgeClient(token, base_url=base_url, timezone=timezone) as client:
-            return await operate(client)
+        with in_options():
+            async with AsyncBridgeClient(token, on_event=hear, **options) as client:
+                results.append(await operate(client))
+        return results[0]
 
-    return run(work)
+    def interrupted() -> Result:
+        if not results:  # else only the goodbye was cut short
+            fail(_DOUBT if doubts else "interrupted", Exit.IN_DOUBT if doubts else Exit.INTERRUPTED)
+        return results[0]
+
+    return run(work, interrupted)
 
 
-def _tell(facts: dict[str, Any], sentence: str, *, as_json: bool) -> None:
+def _tell_created(call_id: str, *, as_json: bool) -> None:
+    text = to_json({"call_id": call_id}) if as_json else one_line(f"Scheduled: {call_id}")
+    try:
+        write_line(text)
+    except (OSError, KeyboardInterrupt):
+        # Any other exit code might have the call made again.
+        is_told = complain(f"scheduled, but it could not be printed: {call_id}")
+        raise typer.Exit(Exit.OK if is_told else Exit.IN_DOUBT) from None
+
+
+def _tell_done(call_id: str, done: str, *, as_json: bool) -> None:
     if as_json:
-        print_json(facts)
+        print_json({"call_id": call_id, done: True})
     else:
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        print_line(one_line(f"{done.capitalize()}: {call_id}"))
 
 
 def _tell_status(status: CallStatus, *, as_json: bool) -> None:
@@ -197,5 +285,8 @@ def _tell_status(status: CallStatus, *, as_json: bool) -> None:
         if isinstance(value, str) and (name.endswith("_number") or name == "caller_id"):
             facts[name] = mask_number(value)
     facts["is_final"] = status.is_final
-    shown = "\n".join(f"{name:24} {'-' if v is None else v}" for name, v in facts.items())
-    _tell(facts, shown, as_json=as_json)
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        print_line(f"{name:24} {'-' if value is None else one_line(str(value))}")

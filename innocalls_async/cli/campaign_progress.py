@@ -13,13 +13,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio
-import typer
 from attrs import frozen
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from innocalls_async.campaign import Progress, State
 from innocalls_async.campaign.watching import Watched
+from innocalls_async.cli import write_error
 from innocalls_async.cli.common import console, print_json
 
 __all__ = ["News", "complain", "run_news", "tell", "tell_progress", "unheard", "watch_news"]
@@ -56,8 +56,7 @@ def tell(text: str) -> None:
 
 def complain(text: object) -> None:
     """One line on stderr."""
-    with suppress(OSError):
-        typer.echo(str(text), err=True)
+    write_error(str(text))
 
 
 async def tell_progress(news: Callable[[], News], *, as_json: bool) -> None:

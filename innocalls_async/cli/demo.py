@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from innocalls_async.cli.common import Exit, Json, console, print_json
+from innocalls_async.cli.common import Exit, Json, console, fail, print_json, stderr_console
 
 __all__ = ["demo"]
 
@@ -20,22 +20,24 @@ def demo(
     """Schedule thousands of calls in a sandbox that takes 500 a second and fails on 5 % of
     requests; then run a campaign of 2,000 messy rows, kill it half way, go on, and report.
 
-    Nothing leaves this machine. What the client says stands beside what the sandbox has on its
-    books. Example: innocalls demo --calls 1000
+    Nothing leaves this machine. What the client says stands beside the sandbox's own books.
     """
     # The sandbox's server takes longer to import than all the rest of the command line.
     from innocalls_async.cli.demo_campaign import print_campaign, run_campaign  # noqa: PLC0415
     from innocalls_async.cli.demo_fanout import print_fanout, run_fanout  # noqa: PLC0415
 
-    fanout = run_fanout(calls)
-    if not as_json:
-        print_fanout(fanout)
-        console.print()
-    campaign = run_campaign(is_quiet=as_json)
+    progress = stderr_console if as_json else console
+    try:
+        fanout = run_fanout(calls, progress)
+        if not as_json:
+            print_fanout(fanout)
+            console.print()
+        campaign = run_campaign(progress)
+    except KeyboardInterrupt:
+        fail("interrupted", Exit.INTERRUPTED)
     if as_json:
         print_json({"fanout": fanout, "campaign": campaign})
     else:
         print_campaign(campaign)
     if any(account["dialled_twice"] or account["contradicted"] for account in (fanout, campaign)):
-        console.print("The two accounts do not agree: that is a bug; please report it.")
-        raise typer.Exit(Exit.REFUSED)
+        fail("the two accounts do not agree: that is a bug; please report it", Exit.REFUSED)

@@ -14,10 +14,12 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Final
 
+from anyio.from_thread import start_blocking_portal
+from rich.console import Console
 from rich.table import Table
 
-from innocalls_async.cli.common import console, fail, run
-from innocalls_async.cli.demo_fanout import FAULTS
+from innocalls_async.cli.common import Exit, console, fail
+from innocalls_async.cli.demo_fanout import FAULTS, compare, transport_at_hand
 from innocalls_async.sandbox import Sandbox
 
 __all__ = ["print_campaign", "run_campaign"]
@@ -28,27 +30,26 @@ SPEED: Final = 600.0
 _DONE: Final = frozenset({0, 3, 4})  # all scheduled, some refused, some in doubt
 
 
-def run_campaign(*, is_quiet: bool) -> dict[str, Any]:
+def run_campaign(progress: Console) -> dict[str, Any]:
     """Run the shipped list through the command line, with a SIGKILL half way; the account."""
     sandbox = Sandbox(rate=RATE, faults=FAULTS, speed=SPEED)
     folder = Path(tempfile.mkdtemp(prefix="innocalls-demo-"))
-    with as_file(files("innocalls_async.cli") / "demo_calls.csv") as calls:
-
-        async def work() -> None:
-            async with sandbox.serve() as base_url:
-                _Commands(folder, calls, base_url, is_quiet=is_quiet).run_all(sandbox)
-
-        run(work)
+    with (
+        as_file(files("innocalls_async.cli") / "demo_calls.csv") as calls,
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(sandbox.serve()) as base_url,
+    ):
+        _Commands(folder, calls, base_url, progress).run_all(sandbox)
     return _account(sandbox, folder)
 
 
 class _Commands:
     """The commands that a person would type, one after the other."""
 
-    def __init__(self, folder: Path, calls: Path, base_url: str, *, is_quiet: bool) -> None:
+    def __init__(self, folder: Path, calls: Path, base_url: str, progress: Console) -> None:
         self._ledger = folder / "run.db"
         self._calls = calls
-        self._is_quiet = is_quiet
+        self._progress = progress
         self._environment = {
             **os.environ,
             "INNOCALLS_TOKEN": "demo-token",
@@ -57,13 +58,17 @@ class _Commands:
 
     def run_all(self, sandbox: Sandbox) -> None:
         command = ["run", str(self._calls), "--ledger", str(self._ledger)]
-        command += ["--rate", f"{RATE}/s", "--concurrency", "50", "--fast"]
+        command += ["--rate", f"{RATE}/s", "--concurrency", "50"]
+        command += ["--fast"] if transport_at_hand() else []
         self._kill_half_way(command, sandbox)
         self._say("Killed half way (SIGKILL). The same command again:")
         self._finish(command)
         self._finish(["watch", str(self._ledger), "--rate", f"{RATE}/s", "--timeout", "60"])
-        # Its tables are also in the page, and long.
-        self._finish(["report", str(self._ledger), "--html", str(self._page)], shows=False)
+        if _can_draw():
+            # Its tables are also in the page, and long.
+            self._finish(["report", str(self._ledger), "--html", str(self._page)], shows=False)
+        else:
+            self._say("No report is written: that needs the extra `report`.")
         self._finish(["export", str(self._ledger), "--output", str(self._export)])
 
     @property
@@ -75,48 +80,53 @@ class _Commands:
         return self._ledger.with_name("account.csv")
 
     def _kill_half_way(self, command: list[str], sandbox: Sandbox) -> None:
-        with self._start(command) as process:
-            while sandbox.account.created < 1000 and process.poll() is None:
-                time.sleep(0.02)
-            process.kill()
+        with subprocess.Popen(**self._typed(command)) as process:
+            try:
+                while sandbox.account.created < 1000 and process.poll() is None:
+                    time.sleep(0.02)
+            finally:
+                process.kill()
 
     def _finish(self, command: list[str], *, shows: bool = True) -> None:
-        with self._start(command, shows=shows) as process:
-            code = process.wait()
+        code = subprocess.run(check=False, **self._typed(command, shows=shows)).returncode
+        if code == Exit.INTERRUPTED:
+            raise KeyboardInterrupt
         if code not in _DONE:
             fail(f"the demo's `innocalls campaign {command[0]}` ended with exit code {code}")
 
-    def _start(self, command: list[str], *, shows: bool = True) -> subprocess.Popen[bytes]:
+    def _typed(self, command: list[str], *, shows: bool = True) -> dict[str, Any]:
+        """What starts the command; it prints where we do."""
         self._say(f"$ innocalls campaign {' '.join(command)}")
-        return subprocess.Popen(
-            [sys.executable, "-m", "innocalls_async", "campaign", *command],
-            env=self._environment,
-            stdout=None if shows and not self._is_quiet else subprocess.DEVNULL,
-        )
+        return {
+            "args": [sys.executable, "-m", "innocalls_async", "campaign", *command],
+            "env": self._environment,
+            "stdout": self._progress.file if shows else subprocess.DEVNULL,
+        }
 
     def _say(self, text: str) -> None:
-        if not self._is_quiet:
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._progress.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _can_draw() -> bool:
+    try:
+        import jinja2  # noqa: F401, PLC0415 - an extra
+        import matplotlib  # noqa: F401, PLC0415 - an extra
+    except ImportError:
+        return False
+    return True
 
 
 def _account(sandbox: Sandbox, folder: Path) -> dict[str, Any]:
     """What the ledger says, beside the sandbox's books."""
-    books = sandbox.account.by_pair
-    states: Counter[str] = Counter()
-    contradicted = doubted_on_books = 0
     with (folder / "account.csv").open(encoding="utf-8-sig", newline="") as file:
-        for row in csv.DictReader(file):
-            state = row["state"]
-            states[state] += 1
-            on_books = books[row["first_callee_number"], row["second_callee_number"]]
-            if state == "in_doubt":
-                doubted_on_books += on_books
-            else:
-                contradicted += on_books != (state == "scheduled")
+        rows = list(csv.DictReader(file))
+    states = Counter(row["state"] for row in rows)
+    stated = ((r["state"], (r["first_callee_number"], r["second_callee_number"])) for r in rows)
+    contradicted, in_doubt_on_books = compare(stated, sandbox.account.by_pair)
     return {
         "rows": states.total(),
         **{state: states[state] for state in ("scheduled", "refused", "in_doubt", "pending")},
-        "in_doubt_on_books": doubted_on_books,
+        "in_doubt_on_books": in_doubt_on_books,
         "on_books": sandbox.account.created,
         "contradicted": contradicted,
         "dialled_twice": len(sandbox.account.dialled_twice),
@@ -139,7 +149,7 @@ def print_campaign(account: Mapping[str, Any]) -> None:
     table.add_row("dialled twice", "0 allowed", str(account["dialled_twice"]))
     console.print(table)
     console.print(
-        f"Ledger, account and report: {account['files']}",
+        f"Its files, to look at: {account['files']}",
         markup=False,
         highlight=False,
         soft_wrap=True,

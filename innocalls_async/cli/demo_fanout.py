@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, TypeAlias
 
+import httpx
 from attrs import define, field
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -16,7 +18,6 @@ from innocalls_async import (
     BridgeRequest,
     InDoubt,
     Outcome,
-    Refused,
     RetryPolicy,
     Scheduled,
     TokenBucket,
@@ -26,7 +27,9 @@ from innocalls_async.events import Event, LimiterWaited, RetryPlanned
 from innocalls_async.sandbox import Sandbox
 from innocalls_async.transport import fast_transport
 
-__all__ = ["FAULTS", "RATE", "print_fanout", "run_fanout"]
+__all__ = ["FAULTS", "RATE", "compare", "print_fanout", "run_fanout", "transport_at_hand"]
+
+Pair: TypeAlias = tuple[str, str]
 
 RATE: Final = 500
 # One request in twenty meets a fault. In the last three the call is on the books and its answer
@@ -39,17 +42,18 @@ FAULTS: Final = {
     "cut": 0.003,
     "502-after": 0.003,
 }
+_STATES: Final[Mapping[type, str]] = {Scheduled: "scheduled", InDoubt: "in_doubt"}
 
 
 @define
 class Tally:
-    """What our side knows: outcomes, and what the events told."""
+    """What our side knows: what became of whom, and what the events told."""
 
-    outcomes: Counter[str] = field(factory=Counter)
+    stated: list[tuple[str, Pair]] = field(factory=list)
+    states: Counter[str] = field(factory=Counter)
     retried: int = 0
     waited: int = 0
     seconds: float = 0.0
-    in_doubt: list[BridgeRequest] = field(factory=list)
 
     def hear(self, event: Event) -> None:
         """An event of the client."""
@@ -58,25 +62,43 @@ class Tally:
 
     def count(self, outcome: Outcome) -> None:
         """An outcome of the fan-out."""
-        match outcome:
-            case Scheduled():
-                self.outcomes["scheduled"] += 1
-            case Refused():
-                self.outcomes["refused"] += 1
-            case InDoubt():
-                self.outcomes["in doubt"] += 1
-                self.in_doubt.append(outcome.request)
+        state = _STATES.get(type(outcome), "refused")
+        request = outcome.request
+        self.states[state] += 1
+        self.stated.append((state, (request.first_callee_number, request.second_callee_number)))
 
 
-def run_fanout(calls: int) -> dict[str, float]:
+def compare(stated: Iterable[tuple[str, Pair]], books: Counter[Pair]) -> tuple[int, int]:
+    """How many statements `books` contradict, pair by pair, and how many calls in doubt are on
+    them. A call that nobody stated anything of is a contradiction, too."""
+    contradicted = in_doubt_on_books = 0
+    unstated = set(books)
+    for state, pair in stated:
+        unstated.discard(pair)
+        if state == "in_doubt":
+            in_doubt_on_books += books[pair]
+        else:
+            contradicted += books[pair] != (state == "scheduled")
+    return contradicted + len(unstated), in_doubt_on_books
+
+
+def transport_at_hand() -> httpx.AsyncBaseTransport | None:
+    """The fast transport, or None for the default one where the extra `fast` is not installed."""
+    try:
+        return fast_transport()
+    except ImportError:
+        return None
+
+
+def run_fanout(calls: int, progress: Console) -> dict[str, float]:
     """Schedule generated calls through `bridge_many`; what both sides say of it at the end."""
     sandbox = Sandbox(rate=RATE, faults=FAULTS)
     tally = Tally()
-    run(lambda: _schedule(sandbox, calls, tally))
+    run(lambda: _schedule(sandbox, calls, tally, progress))
     return _account(sandbox, calls, tally)
 
 
-async def _schedule(sandbox: Sandbox, calls: int, tally: Tally) -> None:
+async def _schedule(sandbox: Sandbox, calls: int, tally: Tally, progress: Console) -> None:
     async with (
         sandbox.serve() as base_url,
         AsyncBridgeClient(
@@ -84,12 +106,12 @@ async def _schedule(sandbox: Sandbox, calls: int, tally: Tally) -> None:
             base_url=base_url,
             limiter=TokenBucket(RATE, burst=RATE // 10),
             retry=RetryPolicy(initial=0.2),
-            transport=fast_transport(),
+            transport=transport_at_hand(),
             on_event=tally.hear,
         ) as client,
     ):
         began = time.monotonic()
-        with _Watcher(calls) as watcher:
+        with _Watcher(calls, progress) as watcher:
             async for outcome in client.bridge_many(_requests(calls)):
                 tally.count(outcome)
                 watcher.show(tally)
@@ -111,8 +133,9 @@ def _requests(calls: int) -> Iterator[BridgeRequest]:
 class _Watcher:
     """A live bar on a terminal, a line every two seconds elsewhere."""
 
-    def __init__(self, calls: int) -> None:
+    def __init__(self, calls: int, console: Console) -> None:
         self._calls = calls
+        self._console = console
         self._shown_at = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -132,27 +155,22 @@ class _Watcher:
         self._bar.stop()
 
     def show(self, tally: Tally) -> None:
-        done = tally.outcomes.total()
-        text = f"retried {tally.retried}, in doubt {len(tally.in_doubt)}"
+        done = tally.states.total()
+        text = f"retried {tally.retried}, in doubt {tally.states['in_doubt']}"
         self._bar.update(self._task, completed=done, description=f"Scheduling ({text})")
-        if not console.is_terminal and time.monotonic() - self._shown_at > 2:
+        if not self._console.is_terminal and time.monotonic() - self._shown_at > 2:
             self._shown_at = time.monotonic()
-            console.print(f"{done} of {self._calls} calls, {text}", highlight=False)
+            self._console.print(f"{done} of {self._calls} calls, {text}", highlight=False)
 
 
 def _account(sandbox: Sandbox, calls: int, tally: Tally) -> dict[str, float]:
-    books = sandbox.account.by_pair
-    doubted = [(r.first_callee_number, r.second_callee_number) for r in tally.in_doubt]
-    doubted_on_books = sum(books[pair] for pair in doubted)
-    on_books = sandbox.account.created
+    contradicted, in_doubt_on_books = compare(tally.stated, sandbox.account.by_pair)
     return {
         "calls": calls,
-        "scheduled": tally.outcomes["scheduled"],
-        "refused": tally.outcomes["refused"],
-        "in_doubt": len(doubted),
-        "in_doubt_on_books": doubted_on_books,
-        "on_books": on_books,
-        "contradicted": abs(on_books - doubted_on_books - tally.outcomes["scheduled"]),
+        **{state: tally.states[state] for state in ("scheduled", "refused", "in_doubt")},
+        "in_doubt_on_books": in_doubt_on_books,
+        "on_books": sandbox.account.created,
+        "contradicted": contradicted + abs(calls - tally.states.total()),
         "dialled_twice": len(sandbox.account.dialled_twice),
         "retried": tally.retried,
         "waited": tally.waited,

@@ -4,6 +4,10 @@ sandbox = Sandbox(rate=50, faults={"503": 0.05, "drop": 0.01})
 async with sandbox.serve() as base_url: ...                      # a real port
 httpx.AsyncClient(transport=sandbox.transport())                 # no socket
 sandbox.account.dialled_twice                                    # what really happened
+
+What it knows of the API it has from the document and not from the client: routes, forms, times,
+states and errors are its own, so that a mistake of the one shows in the other. How people write
+numbers, and how those are masked, it shares.
 """
 
 from __future__ import annotations

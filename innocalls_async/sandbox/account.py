@@ -6,6 +6,7 @@ from collections import Counter
 
 import attrs
 
+from innocalls_async.masking import mask_number
 from innocalls_async.sandbox.forms import CallForm
 
 
@@ -26,6 +27,11 @@ class CallRecord:
     def is_deleted(self) -> bool:
         """Whether a delete has taken it off; it stays listed."""
         return self.deleted_at is not None
+
+    @property
+    def never_rings(self) -> bool:
+        """Whether a delete took it off before the first phone rang."""
+        return self.deleted_at is not None and self.deleted_at < self.starts_at
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -64,9 +70,9 @@ class Account:
 
     @property
     def dialled_twice(self) -> list[tuple[str, str]]:
-        """The pairs with more than one call that is not deleted."""
-        kept = (record for record in tuple(self.calls.values()) if not record.is_deleted)
-        return [pair for pair, count in Counter(r.pair for r in kept).items() if count > 1]
+        """The pairs with more than one call that rings or rang, whatever was deleted since."""
+        rung = (record for record in tuple(self.calls.values()) if not record.never_rings)
+        return [pair for pair, count in Counter(r.pair for r in rung).items() if count > 1]
 
     def summary(self) -> dict[str, object]:
         """The account as JSON values; of each number only the last three digits show."""
@@ -75,7 +81,7 @@ class Account:
             "created": len(records),
             "deleted": sum(record.is_deleted for record in records),
             "pairs": len({record.pair for record in records}),
-            "dialled_twice": [[_mask(number) for number in pair] for pair in self.dialled_twice],
+            "dialled_twice": [[*map(mask_number, pair)] for pair in self.dialled_twice],
             "operations": dict(self.operations),
             "statuses": {str(status): count for status, count in dict(self.statuses).items()},
             "faults": dict(self.faults),
@@ -83,7 +89,3 @@ class Account:
             "rejected": self.rejected,
             "highest_window": self.highest_window,
         }
-
-
-def _mask(number: str) -> str:
-    return "*" * (len(number) - 3) + number[-3:]

@@ -29,11 +29,16 @@ def _refuse(status: int) -> Fault:
     return Fault(str(status), status, runs=False, has_retry_after=status == 429)
 
 
+def _refuse_for_now(status: int) -> Fault:
+    return Fault(f"{status}-retry-after", status, runs=False, has_retry_after=True)
+
+
 FAULTS: Mapping[str, Fault] = {
     fault.name: fault
     for fault in (
         *map(_refuse, (400, 401, 403, 404, 405, 406, 408, 410, 418, 429, 500, 502, 503, 504)),
-        Fault("503-retry-after", 503, runs=False, has_retry_after=True),
+        Fault("429-bare", 429, runs=False),
+        *map(_refuse_for_now, (500, 502, 503)),
         Fault("500-after", 500),
         Fault("502-after", 502),
         Fault("504-after", 504),

@@ -7,9 +7,11 @@ A leg that is not answered may be tried again, minutes later, before the call ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
 import attrs
+
+from innocalls_async.phone import parse_number
 
 RING_SECONDS = 10.0
 REDIAL_SECONDS = 60.0
@@ -49,22 +51,61 @@ class Leg:
         """The leg's state `elapsed` seconds after its first ring."""
         if elapsed < 0:
             return NOT_SENT
+        # The document has no word for a leg that rings: it shows what came of the try before.
         index, since_ring = divmod(elapsed, RING_SECONDS + REDIAL_SECONDS)
-        if index >= len(self.tries):
-            return self.tries[-1]
-        return "ringing" if since_ring < RING_SECONDS else self.tries[int(index)]
+        tried = int(index) + (since_ring >= RING_SECONDS)
+        return self.tries[min(tried, len(self.tries)) - 1] if tried else NOT_SENT
+
+
+class Rules(MutableMapping[str, Rule]):
+    """What each number does, by its digits; numbers are given as people write them."""
+
+    def __init__(self, rules: Mapping[str, Rule]) -> None:
+        self._by_digits: dict[str, Rule] = {}
+        self.update(rules)
+
+    def __setitem__(self, number: str, rule: Rule) -> None:
+        self._by_digits[parse_number(number, "rules")] = _check_rule(rule)
+
+    def __getitem__(self, number: str) -> Rule:
+        return self._by_digits[_digits(number)]
+
+    def __delitem__(self, number: str) -> None:
+        del self._by_digits[_digits(number)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_digits)
+
+    def __len__(self) -> int:
+        return len(self._by_digits)
+
+
+def _digits(number: str) -> str:
+    try:
+        return parse_number(number, "rules")
+    except ValueError:
+        raise KeyError(number) from None
+
+
+def _check_rule(rule: Rule) -> Rule:
+    if not isinstance(rule, Sequence):
+        raise TypeError(f"rules: a leg state or several are needed, not {type(rule).__name__}")
+    tries = (rule,) if isinstance(rule, str) else tuple(rule)
+    if not tries:
+        raise ValueError("rules: a number needs one leg state at least, such as 'answered'")
+    for state in tries:
+        if not isinstance(state, str):
+            raise TypeError(f"rules: a leg state is a str, not {type(state).__name__}")
+        if not state.strip():
+            raise ValueError("rules: a leg state must not be empty; 'not_answered' is one")
+    return rule if isinstance(rule, str) else tries
 
 
 def read_rule(rule: Rule) -> Leg:
     """The tries up to the first that is answered."""
-    tries = (rule,) if isinstance(rule, str) else tuple(rule) or (ANSWERED,)
+    tries = (rule,) if isinstance(rule, str) else tuple(rule)
     answers = (index for index, result in enumerate(tries) if _is_answer(result))
     return Leg(tries[: next(answers, len(tries)) + 1])
-
-
-def copy_rules(rules: Mapping[str, Rule]) -> dict[str, Rule]:
-    """A copy of one's own."""
-    return dict(rules)
 
 
 def follow(first: Leg, second: Leg, *, minutes: int, elapsed: float) -> Progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from zoneinfo import ZoneInfo
 
 import attrs
 
@@ -26,14 +25,6 @@ def check_period(_: object, option: attrs.Attribute[float], value: float) -> Non
     """Finite and more than zero."""
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{option.name} must be finite and more than 0, not {value!r}")
-
-
-def find_zone(name: str) -> ZoneInfo:
-    """The zone of that IANA name."""
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise ValueError(f"unknown timezone {name!r}: a name such as 'Africa/Cairo'") from None
 
 
 def find_profile(name: ProfileName) -> Profile:

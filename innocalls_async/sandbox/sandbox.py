@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 
@@ -19,18 +19,18 @@ from innocalls_async.sandbox.asgi import build_app
 from innocalls_async.sandbox.clock import SandboxClock
 from innocalls_async.sandbox.controller import Controller
 from innocalls_async.sandbox.faults import FaultPlan, check_faults, check_script
-from innocalls_async.sandbox.life import Rule, copy_rules
+from innocalls_async.sandbox.life import Rule, Rules
 from innocalls_async.sandbox.options import (
     check_period,
     check_rate,
     check_seconds,
     find_profile,
-    find_zone,
 )
 from innocalls_async.sandbox.profiles import ProfileName
 from innocalls_async.sandbox.service import Service
 from innocalls_async.sandbox.throttle import Throttle
 from innocalls_async.sandbox.transport import SandboxTransport
+from innocalls_async.times import load_zone
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -47,7 +47,8 @@ class Sandbox:
     whose create was `late` is a 404 for `late_seconds`. These three are seconds of real time.
 
     Calls live on a clock that runs `speed` times as fast as `clock`, in the zone `timezone`.
-    `rules` says how a number takes a ring: a leg state, or one for each try; others answer.
+    `rules` says how a number, given as people write it, takes a ring: a leg state, or one for
+    each try. A word that the document does not know is taken, too. Other numbers answer.
 
     Raises `ValueError` for an option that makes no sense.
     """
@@ -62,7 +63,7 @@ class Sandbox:
     speed: float = attrs.field(default=1.0, validator=check_seconds)
     timezone: str = "Africa/Cairo"
     clock: Callable[[], float] = attrs.field(default=time.monotonic, repr=False)
-    rules: dict[str, Rule] = attrs.field(factory=dict, converter=copy_rules, repr=False)
+    rules: MutableMapping[str, Rule] = attrs.field(factory=dict, converter=Rules, repr=False)
     stall_seconds: float = attrs.field(default=60.0, validator=check_seconds)
     late_seconds: float = attrs.field(default=1.0, validator=check_seconds)
     latency: float = attrs.field(default=0.0, validator=check_seconds)
@@ -72,7 +73,7 @@ class Sandbox:
     )
 
     def _build(self) -> Service:
-        clock = SandboxClock(find_zone(self.timezone), self.clock, self.speed)
+        clock = SandboxClock(load_zone(self.timezone), self.clock, self.speed)
         chance = random.Random(self.seed)  # noqa: S311 - repeatable, not secret
         profile = find_profile(self.profile)
         return Service(
