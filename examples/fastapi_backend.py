@@ -15,8 +15,10 @@ from fastapi.responses import HTMLResponse
 
 from innocalls_async import BridgeRequest, CallStatus, Outcome, ScheduledCall
 from innocalls_async.integrations.fastapi import (
+    PROBLEM_RESPONSES,
     BridgeClient,
     CancelOnDisconnect,
+    TaggedOutcome,
     bridge_lifespan,
     install_error_handlers,
 )
@@ -36,10 +38,15 @@ class Batch:
 
 
 batches: list[Batch] = []
-# Creates that went on after their caller had left: what nobody was told of.
+# What came after its caller had left, or its batch was stopped with the server: nobody was told
+# of it. An application with a database writes it there.
 abandoned: list[Outcome] = []
 
-app = FastAPI(title="Callbacks", lifespan=bridge_lifespan(on_abandoned=abandoned.append))
+app = FastAPI(
+    title="Callbacks",
+    lifespan=bridge_lifespan(on_abandoned=abandoned.append),
+    responses=PROBLEM_RESPONSES,
+)
 app.add_middleware(CancelOnDisconnect)
 install_error_handlers(app)
 
@@ -74,7 +81,7 @@ async def fan_out(batch: Batch, requests: list[BridgeRequest], client: BridgeCli
 
 
 @app.get("/batches/{number}")
-async def outcomes(number: int) -> list[Outcome]:
+async def outcomes(number: int) -> list[TaggedOutcome]:
     """The outcomes so far."""
     if not 0 <= number < len(batches):
         raise HTTPException(404, "there is no such batch")
@@ -118,6 +125,6 @@ PAGE = """<!DOCTYPE html>
   ROWS
 </table>
 </main>
-<p>Calls whose caller left before the answer: ABANDONED
+<p>Calls of which nobody waited for the answer: ABANDONED
 </html>
 """

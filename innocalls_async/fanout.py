@@ -69,8 +69,9 @@ class FanOut(AsyncIterator[Out], Generic[Item, Out]):
     def __aiter__(self) -> FanOut[Item, Out]:
         return self
 
-    async def __anext__(self) -> Out:
-        return await self._crew.take()
+    def __anext__(self) -> Coroutine[Any, Any, Out]:
+        # No coroutine of its own: in the traceback of a cancellation, that would keep us alive.
+        return self._crew.take()
 
     async def aclose(self) -> None:
         """Cancel what has not been sent, and wait for what is on the wire."""

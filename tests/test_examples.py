@@ -148,7 +148,7 @@ def test_the_fastapi_backend() -> None:
         status = browser.get(f"/calls/{call['call_id']}", params={"call_flow_id": "flow"})
         assert status.json()["call_id"] == call["call_id"]
         wrong = browser.post("/batches", json=[fields(1), fields(2) | {"duration": 0}])
-        assert wrong.json()["detail"][0]["loc"] == ["body", 1, "duration"]
+        assert list(wrong.json()["errors"]) == ["1.duration"]
         sandbox.fail_next("drop", times=2)
         number = browser.post("/batches", json=[fields(n) for n in range(1, 51)]).json()["batch"]
         outcomes: list[dict[str, Any]] = []

@@ -1,67 +1,59 @@
-"""One client for the life of an application, its errors as honest answers, and no create lost."""
+"""One client for the life of an application, and its errors as honest answers."""
 
 from __future__ import annotations
 
 import json
-import logging
-import socket
-import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from contextlib import asynccontextmanager, contextmanager
+from typing import Annotated, Any, Literal
 
-import anyio
-import httpx
+import pydantic
 import pytest
-import uvicorn
-from fastapi import BackgroundTasks, FastAPI
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.testclient import WebSocketDenialResponse
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from innocalls_async import (
     APIError,
-    AsyncBridgeClient,
     AuthenticationError,
     BadRequestError,
     BridgeRequest,
     CallStatus,
     DeadlineExceededError,
     GoneError,
-    InDoubt,
     InnoCallsError,
     MethodNotAllowedError,
     NotAcceptableError,
     NotFoundError,
     NotSentError,
-    Outcome,
     OutcomeUnknownError,
     PermissionDeniedError,
     RateLimitedError,
     RedirectError,
-    Refused,
     ResponseError,
-    Scheduled,
     ScheduledCall,
     ServerError,
     ServiceUnavailableError,
     TeapotError,
     ValidationError,
 )
-from innocalls_async.integrations import fastapi as integration
 from innocalls_async.integrations.fastapi import (
+    PROBLEM_RESPONSES,
     BridgeClient,
-    CancelOnDisconnect,
+    UnusableValueError,
     bridge_lifespan,
     install_error_handlers,
 )
+from innocalls_async.integrations.problems import MEDIA_TYPE
 from innocalls_async.sandbox import Sandbox
-from innocalls_async.testing import NO_WAITING, TEST_TOKEN, assert_nobody_twice, assert_scheduled
+from innocalls_async.testing import NO_WAITING, TEST_TOKEN, assert_scheduled
 
 FAST: dict[str, Any] = {"token": TEST_TOKEN, "limiter": None, "retry": NO_WAITING}
 
@@ -201,18 +193,13 @@ class TestLifespan:
         with pytest.raises(RuntimeError, match="lifespan=bridge_lifespan"):
             TestClient(backend(None)).post("/calls", json=body())
 
-    def test_no_other_name_is_there(self) -> None:
-        """The module's one lazy name does not hide a typing mistake."""
-        with pytest.raises(AttributeError, match="BridgeClint"):
-            integration.BridgeClint  # type: ignore[attr-defined]  # noqa: B018
-
 
 ERRORS: list[tuple[InnoCallsError, int, str]] = [
     (NotFoundError("status: there is none", status_code=404), 404, "not-found"),
     (GoneError("it was removed", status_code=410), 410, "gone"),
     (ValidationError("no", errors={"duration": ["too long"]}, status_code=422), 422, "invalid"),
     (BadRequestError("no", status_code=400), 422, "invalid"),
-    (OutcomeUnknownError("lost"), 409, "outcome-unknown"),
+    (OutcomeUnknownError("lost"), 409, "in-doubt"),
     (RateLimitedError("slow down", status_code=429), 503, "rate-limited"),
     (ServiceUnavailableError("later", status_code=503), 503, "unavailable"),
     (NotSentError("no route"), 503, "not-sent"),
@@ -270,7 +257,14 @@ class TestProblems:
 
     def test_a_doubt_shares_its_status_with_nothing(self) -> None:
         """In doubt can be told from every other failure by its status alone."""
-        assert [name for _, status, name in ERRORS if status == 409] == ["outcome-unknown"]
+        assert [name for _, status, name in ERRORS if status == 409] == ["in-doubt"]
+
+    def test_a_doubt_says_so(self) -> None:
+        """Whoever reads the problem knows what it is, and not to send it again just so."""
+        problem = TestClient(raising(OutcomeUnknownError("lost"))).get("/").json()
+        assert problem["title"] == "The call is in doubt"
+        assert "may or may not be on the service's books" in problem["detail"]
+        assert "must not simply be sent again" in problem["detail"]
 
     @pytest.mark.parametrize(("asked", "said"), [(None, "1"), (0.0, "1"), (7.2, "8")])
     def test_retry_after_is_what_the_service_asked_for(
@@ -285,6 +279,7 @@ class TestProblems:
         ("body", "errors"),
         [
             ('{"errors": {"duration": ["too long"]}}', {"duration": ["too long"]}),
+            ('{"errors": {"duration": "too long"}}', {"duration": ["too long"]}),
             ('{"errors": ["odd"]}', None),
             ('["odd"]', None),
             ("<html>", None),
@@ -339,14 +334,274 @@ class TestProblems:
         assert list(reply.json()["errors"]) == [field]
         assert not sandbox.account.operations
 
+    @pytest.mark.parametrize("path", ["/calls/5", "/calls/5/end"])
+    def test_a_type_that_is_not_sent_is_the_callers_fault(self, path: str) -> None:
+        """What is no text where a text is needed is told like any other wrong value."""
+        app = FastAPI(lifespan=bridge_lifespan(transport=Sandbox().transport(), **FAST))
+        install_error_handlers(app)
+
+        @app.get("/calls/{number}")
+        async def status(number: int, client: BridgeClient) -> None:
+            await client.status(number, "flow")  # type: ignore[arg-type]
+
+        @app.get("/calls/{number}/end")
+        async def end(number: int, client: BridgeClient) -> None:
+            await client.wait(number, "flow")  # type: ignore[arg-type]
+
+        with TestClient(app) as browser:
+            assert browser.get(path).json()["errors"] == {
+                "call_id": ["call_id: a str is needed, not int"]
+            }
+
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("POST", "/calls"),
+            ("GET", "/calls/id?call_flow_id=flow"),
+            ("GET", "/calls/id/end?call_flow_id=flow"),
+            ("PUT", "/calls/id"),
+            ("DELETE", "/calls/id"),
+        ],
+    )
+    @pytest.mark.parametrize("kind", [ValueError, TypeError])
+    def test_what_a_limiter_raises_is_nobodys_422(
+        self, method: str, path: str, kind: type[Exception]
+    ) -> None:
+        """An error of a limiter's, while the operation is carried out, is a plain 500 that does
+        not tell its text."""
+
+        class Limiter:
+            async def acquire(self) -> None:
+                raise kind("capacity: the limiter's own 201123456789")
+
+        options: dict[str, Any] = FAST | {"limiter": Limiter()}
+        app = backend(bridge_lifespan(transport=Sandbox().transport(), **options))
+        later = {"call_time": "2030-04-23T10:30:00+02:00"}
+        with TestClient(app, raise_server_exceptions=False) as browser:
+            reply = browser.request(method, path, json=body() | later)
+        assert reply.status_code == 500
+        assert reply.text == "Internal Server Error"
+
     def test_a_bug_is_still_a_bug(self) -> None:
         """A ValueError of the application's own is not answered for it."""
         with pytest.raises(ValueError, match="own"):
             TestClient(raising(ValueError("own"))).get("/")
 
 
+class A(pydantic.BaseModel):
+    kind: Literal["a"]
+    number: int
+
+
+class Text(pydantic.BaseModel):
+    kind: Literal["text"]
+    number: str
+
+    @pydantic.field_validator("number")
+    @classmethod
+    def refuse(cls, value: str) -> str:
+        raise ValueError(f"{value} is taken")
+
+
+class Thing(pydantic.BaseModel):
+    part: Annotated[A | Text, pydantic.Field(discriminator="kind")]
+
+
+class TestRequestsThatAreNotValid:
+    """FastAPI's own 422, once the handlers are installed."""
+
+    @pytest.fixture
+    def browser(self) -> Iterator[TestClient]:
+        app = FastAPI()
+        install_error_handlers(app)
+
+        @app.post("/calls")
+        async def schedule(requests: list[BridgeRequest], day: int = 0) -> None:
+            """Never comes to it."""
+
+        @app.post("/own")
+        async def own(thing: Thing) -> None:
+            """Likewise."""
+
+        with TestClient(app) as browser:
+            yield browser
+
+    def test_it_has_the_form_of_the_others(self, browser: TestClient) -> None:
+        """It is a problem+json like that of a value which the client refuses, and names each
+        wrong field and where it is."""
+        wrong = body() | {"duration": 0, "first_callee_number": "12"}
+        reply = browser.post("/calls", params={"day": "x"}, json=[body(), wrong])
+        assert reply.status_code == 422
+        assert reply.headers["content-type"] == "application/problem+json"
+        problem = reply.json()
+        assert set(problem) == {"type", "title", "status", "detail", "errors"}
+        assert problem["type"] == "urn:innocalls:invalid"
+        assert set(problem["errors"]) == {"day", "1.first_callee_number", "1.duration"}
+        (text,) = problem["errors"]["1.first_callee_number"]
+        assert "7 to 15 digits with the country code" in text
+        assert "1.first_callee_number" in problem["detail"]
+
+    @pytest.mark.parametrize("content", ["", "{", "5", '{"a": 1}'])
+    def test_a_body_that_is_none_is_named(self, browser: TestClient, content: str) -> None:
+        """What is wrong with the whole body is told of the body."""
+        headers = {"content-type": "application/json"}
+        errors = browser.post("/calls", content=content, headers=headers).json()["errors"]
+        assert list(errors) == ["body"]
+        assert errors["body"][0]
+
+    NUMBERS = ("+20 112 345 6789", "00201123456789x", "201123456789", "٢٠١١٢٣٤٥٦٧٨٩٩٩٩٩٩٩٩")
+
+    @pytest.mark.parametrize("number", NUMBERS)
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda number: {"first_callee_number": number + "x"},
+            lambda number: {"second_calee_number": number},
+            lambda number: {number: "Ahmed"},
+            lambda number: {"duration": number},
+            lambda number: {"call_time": number},
+            lambda number: {"first_callee_name": {"number": number}},
+        ],
+        ids=["number", "misspelt", "key", "duration", "time", "nested"],
+    )
+    def test_it_does_not_repeat_what_was_given(
+        self, browser: TestClient, change: Callable[[str], dict[str, Any]], number: str
+    ) -> None:
+        """No whole number is in it, wherever in the request that stood and however written."""
+        wrong = {"call_flow_id": "flow", **change(number)}  # the whole of it is what was given
+        reply = browser.post("/calls", json=[wrong])
+        assert reply.status_code == 422
+        assert number not in reply.json()["detail"]
+        assert number not in json.dumps(reply.json(), ensure_ascii=False)
+        assert set(reply.json()) == {"type", "title", "status", "detail", "errors"}
+
+    @pytest.mark.parametrize("kind", ["tag", "text", "a"])
+    def test_nor_does_a_model_of_the_applications_own(self, browser: TestClient, kind: str) -> None:
+        """The words of another model's check are kept, but for the number that they repeat."""
+        content: dict[str, Any] = {"kind": kind, "number": "+20 112 345 6789"}
+        if kind == "tag":
+            content["kind"] = "+20 112 345 6789"
+        reply = browser.post("/own", json={"part": content})
+        assert reply.status_code == 422
+        assert "112 345" not in reply.text
+        assert ("*789" in reply.text) == (kind != "a")
+
+
+class TestDocumentedProblems:
+    @pytest.mark.parametrize(("error", "status", "name"), ERRORS, ids=lambda v: type(v).__name__)
+    def test_each_problem_has_the_documented_form(
+        self, error: InnoCallsError, status: int, name: str
+    ) -> None:
+        """What is answered is what `PROBLEM_RESPONSES` says of that status."""
+        reply = TestClient(raising(error)).get("/")
+        described = PROBLEM_RESPONSES[status]
+        schema = described["content"][reply.headers["content-type"]]["schema"]
+        problem = reply.json()
+        assert set(schema["required"]) <= set(problem) <= set(schema["properties"])
+        assert problem["type"] in schema["properties"]["type"]["enum"]
+        assert problem["status"] in schema["properties"]["status"]["enum"]
+        assert problem["title"] in described["description"]
+        assert set(described.get("headers", {})) >= {"Retry-After"} & {
+            name.title() for name in reply.headers
+        }
+
+    def test_no_other_problem_is_documented(self) -> None:
+        """Every documented status and type is one that can be answered."""
+        types = {
+            name
+            for described in PROBLEM_RESPONSES.values()
+            for name in described["content"][MEDIA_TYPE]["schema"]["properties"]["type"]["enum"]
+        }
+        assert set(PROBLEM_RESPONSES) == {status for _, status, _ in ERRORS}
+        assert types == {f"urn:innocalls:{name}" for _, _, name in ERRORS}
+
+    def test_openapi_has_them(self) -> None:
+        """Given to the application, they stand beside each route's own, and its 422 is ours."""
+        app = FastAPI(responses=PROBLEM_RESPONSES)
+
+        @app.post("/calls", status_code=201)
+        async def schedule(request: BridgeRequest) -> ScheduledCall:
+            raise NotImplementedError
+
+        described = TestClient(app).get("/openapi.json").json()
+        responses = described["paths"]["/calls"]["post"]["responses"]
+        assert set(responses) == {"201", *map(str, PROBLEM_RESPONSES)}
+        assert responses["422"]["content"] == PROBLEM_RESPONSES[422]["content"]
+        assert responses["503"]["headers"]["Retry-After"]["schema"] == {"type": "integer"}
+        assert "HTTPValidationError" not in described["components"]["schemas"]
+
+
+class TestWebSockets:
+    @contextmanager
+    def connecting(self, endpoint: Any) -> Iterator[TestClient]:
+        app = Starlette(routes=[WebSocketRoute("/", endpoint)])
+        install_error_handlers(app)
+        with TestClient(app) as browser:
+            yield browser
+
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [
+            (OutcomeUnknownError("lost"), "The call is in doubt"),
+            (UnusableValueError("call_id: must not be empty"), "The request is not valid"),
+        ],
+    )
+    def test_an_accepted_one_is_closed(self, error: Exception, reason: str) -> None:
+        """After `accept` an error closes the socket with 1011 and says why."""
+
+        async def endpoint(socket: WebSocket) -> None:
+            await socket.accept()
+            raise error
+
+        with self.connecting(endpoint) as browser, browser.websocket_connect("/") as socket:
+            with pytest.raises(WebSocketDisconnect) as caught:
+                socket.receive_text()
+            assert (caught.value.code, caught.value.reason) == (1011, reason)
+
+    def test_one_that_is_not_accepted_is_answered(self) -> None:
+        """Before `accept` the problem is the answer to the handshake."""
+
+        async def endpoint(socket: WebSocket) -> None:
+            raise NotFoundError("there is none", status_code=404)
+
+        with (
+            self.connecting(endpoint) as browser,
+            pytest.raises(WebSocketDenialResponse) as caught,
+            browser.websocket_connect("/"),
+        ):
+            pass
+        assert caught.value.status_code == 404
+        assert caught.value.json()["type"] == "urn:innocalls:not-found"
+
+    @pytest.mark.anyio
+    @pytest.mark.parametrize("said", [["accept", "close"], []])
+    async def test_one_that_nobody_can_answer_is_left_to_the_server(self, said: list[str]) -> None:
+        """Where the application closed the socket itself, or the server has no answers to a
+        handshake, the error is raised as it is, and nothing more is sent."""
+        sent: list[str] = []
+
+        async def endpoint(socket: WebSocket) -> None:
+            for word in said:
+                await getattr(socket, word)()
+            raise GoneError("gone", status_code=410)
+
+        async def receive() -> dict[str, str]:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+
+        app = Starlette(routes=[WebSocketRoute("/", endpoint)])
+        install_error_handlers(app)
+        scope = {"type": "websocket", "path": "/", "headers": []}
+        with pytest.raises(GoneError):
+            await app(scope, receive, send)
+        assert sent == [f"websocket.{word}" for word in said]
+
+
 def test_starlette_alone_is_enough() -> None:
-    """Lifespan, client and error handlers work where FastAPI and pydantic are not installed."""
+    """Lifespan, client and error handlers work where FastAPI and pydantic are not installed, and
+    so does `import *`."""
     program = """
 import sys
 sys.modules["fastapi"] = sys.modules["pydantic"] = None
@@ -355,9 +610,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from innocalls_async import BridgeRequest
-from innocalls_async.integrations.fastapi import (
-    CancelOnDisconnect, bridge_client, bridge_lifespan, install_error_handlers
-)
+from innocalls_async.integrations.fastapi import *
 from innocalls_async.sandbox import Sandbox
 
 async def schedule(request):
@@ -389,293 +642,3 @@ except ImportError:
     )
     assert run.stderr == ""
     assert run.stdout == "no BridgeClient\n"
-
-
-@contextmanager
-def serving(app: Any, *, patience: int | None = None) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The application under uvicorn, on a port; its address, and a function that stops it.
-    `patience` is uvicorn's seconds for requests under way at shutdown."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=patience)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-
-    def stop() -> None:
-        server.should_exit = True
-        thread.join()
-
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", stop
-    finally:
-        stop()
-
-
-def hang_up(address: str, request: bytes, *, after: Callable[[], bool]) -> None:
-    """Send a request as a browser does, and go away once `after` is true."""
-    host, port = address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(request)
-        until(after)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    done = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        done.wait(0.01)
-    raise AssertionError("it did not come to that within 10 s")
-
-
-def post(path: str, content: dict[str, Any]) -> bytes:
-    text = json.dumps(content).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(text)}\r\n\r\n".encode() + text
-
-
-class TestGoingAway:
-    def test_a_create_on_the_wire_is_accounted_for(self, caplog: pytest.LogCaptureFixture) -> None:
-        """A browser leaves while its create is on the wire: the create ends by itself, and its
-        outcome is logged and handed to `on_abandoned`."""
-        sandbox = Sandbox(latency=0.3)
-        abandoned: list[Outcome] = []
-        app = backend(
-            bridge_lifespan(on_abandoned=abandoned.append, transport=sandbox.transport(), **FAST)
-        )
-        app.add_middleware(CancelOnDisconnect)
-        with caplog.at_level(logging.WARNING, "innocalls_async"), serving(app) as (address, _):
-            hang_up(address, post("/calls", body()), after=lambda: sandbox.account.created == 1)
-            until(lambda: bool(abandoned))
-        (outcome,) = abandoned
-        assert isinstance(outcome, Scheduled)
-        assert outcome.request == BridgeRequest(**body())
-        assert outcome.call_id in sandbox.account.calls
-        assert f"on the books as {outcome.call_id}" in caplog.text
-
-    def test_a_failing_callback_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
-        """An `on_abandoned` that raises harms nobody but itself."""
-
-        def fail(_outcome: Outcome) -> None:
-            raise LookupError("the callback's own")
-
-        sandbox = Sandbox(latency=0.2)
-        sandbox.fail_next("500")
-        lifespan = bridge_lifespan(
-            on_abandoned=fail, transport=sandbox.transport(), **FAST | {"retry": None}
-        )
-        app = backend(lifespan)
-        app.add_middleware(CancelOnDisconnect)
-        with caplog.at_level(logging.WARNING, "innocalls_async"), serving(app) as (address, _):
-            seen = sandbox.account.operations
-            hang_up(address, post("/calls", body()), after=lambda: seen["create"] == 1)
-            until(lambda: "on_abandoned failed" in caplog.text)
-        assert "the call is not on the books" in caplog.text
-        assert "the callback's own" in caplog.text
-
-    def test_a_long_wait_ends(self) -> None:
-        """A handler that polls for minutes stops polling when its browser has left."""
-        sandbox = Sandbox()
-        app = backend(bridge_lifespan(transport=sandbox.transport(), **FAST))
-        app.add_middleware(CancelOnDisconnect)
-        with serving(app) as (address, _):
-            call_id = httpx.post(f"{address}/calls", json=body()).json()["call_id"]
-            path = f"/calls/{call_id}/end?call_flow_id=flow"
-            polls = sandbox.account.operations
-            hang_up(
-                address,
-                f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode(),
-                after=lambda: polls["status"] > 2,
-            )
-
-            def has_stopped() -> bool:
-                before = polls["status"]
-                threading.Event().wait(0.1)
-                return polls["status"] == before
-
-            until(has_stopped)
-
-    def test_background_tasks_are_left_alone(self) -> None:
-        """What comes after the response is not cancelled, although the caller is gone by then."""
-        done = threading.Event()
-        app = FastAPI()
-
-        @app.get("/")
-        async def work(tasks: BackgroundTasks) -> str:
-            tasks.add_task(later)
-            return "started"
-
-        async def later() -> None:
-            await anyio.sleep(0.1)
-            done.set()
-
-        app.add_middleware(CancelOnDisconnect)
-        with serving(app) as (address, _):
-            assert httpx.get(address).json() == "started"
-            assert done.wait(5)
-
-    def test_errors_and_sockets_pass_the_middleware(self) -> None:
-        """The middleware raises what the application raises, and leaves WebSockets to it."""
-        app = raising(LookupError("own"))
-        app.add_middleware(CancelOnDisconnect)
-        with pytest.raises(LookupError, match="own"), TestClient(app) as browser:
-            browser.get("/")
-
-
-@pytest.mark.anyio
-class TestAbandoning:
-    """The client of the lifespan by itself, on both event loops."""
-
-    @asynccontextmanager
-    async def client(
-        self, sandbox: Sandbox, abandoned: list[Outcome], **options: Any
-    ) -> AsyncIterator[AsyncBridgeClient]:
-        app = Starlette()
-        lifespan = bridge_lifespan(
-            on_abandoned=abandoned.append, transport=sandbox.transport(), **FAST | options
-        )
-        async with lifespan(app):
-            yield app.state.innocalls_client
-
-    async def test_what_was_not_sent_is_not_sent(self) -> None:
-        """A create that is cancelled in the line never goes out, and there is nothing to tell."""
-        sandbox, abandoned = Sandbox(latency=0.5), []  # type: ignore[var-annotated]
-        async with (
-            self.client(sandbox, abandoned, max_connections=1) as client,
-            anyio.create_task_group() as group,
-        ):
-            group.start_soon(client.bridge, BridgeRequest(**body(1)))
-            await anyio.wait_all_tasks_blocked()
-            with anyio.move_on_after(0.01):
-                await client.bridge(BridgeRequest(**body(2)))
-        assert sandbox.account.created == 1
-        assert abandoned == []
-
-    async def test_shutdown_waits_for_what_is_on_the_wire(self) -> None:
-        """The lifespan ends after the last create did, and its outcome was told by then."""
-        sandbox, abandoned = Sandbox(latency=0.2), []  # type: ignore[var-annotated]
-        async with self.client(sandbox, abandoned) as client:
-            with anyio.move_on_after(0.05) as scope:
-                await client.bridge(BridgeRequest(**body()))
-            assert scope.cancelled_caught
-            assert abandoned == []
-        (outcome,) = abandoned
-        assert isinstance(outcome, Scheduled)
-
-    async def test_an_abandoned_create_is_not_retried(self) -> None:
-        """The attempt on the wire is the last: nobody waits for another."""
-        sandbox, abandoned = Sandbox(latency=0.2), []  # type: ignore[var-annotated]
-        sandbox.fail_next("500")
-        async with self.client(sandbox, abandoned) as client:
-            with anyio.move_on_after(0.05):
-                await client.bridge(BridgeRequest(**body()))
-        (outcome,) = abandoned
-        assert isinstance(outcome, Refused)
-        assert sandbox.account.operations["create"] == 1
-
-    async def test_an_abandoned_doubt_is_told(self) -> None:
-        """If the answer is lost after the caller left, the outcome is a doubt."""
-        sandbox, abandoned = Sandbox(latency=0.2), []  # type: ignore[var-annotated]
-        sandbox.fail_next("drop")
-        async with self.client(sandbox, abandoned) as client:
-            with anyio.move_on_after(0.05):
-                await client.bridge(BridgeRequest(**body()))
-        (outcome,) = abandoned
-        assert isinstance(outcome, InDoubt)
-
-    async def test_errors_are_the_clients_own(self) -> None:
-        """`bridge` of the lifespan's client raises what that of any client does."""
-        sandbox = Sandbox()
-        sandbox.fail_next("404")
-        async with self.client(sandbox, []) as client:
-            with pytest.raises(NotFoundError) as caught:
-                await client.bridge(BridgeRequest(**body()))
-            assert caught.value.attempts == 1
-
-
-FAULTS = {"503": 0.04, "500": 0.02, "drop": 0.04, "502-after": 0.02, "cut": 0.02, "404": 0.02}
-
-
-PLAIN = ssl.create_default_context()  # made once: there is no TLS here, and httpx would make many
-
-
-async def visit(address: str, number: int) -> httpx.Response:
-    """Ask for a call, as one browser of many: on a connection of its own."""
-    async with httpx.AsyncClient(verify=PLAIN, timeout=30) as browser:
-        return await browser.post(f"{address}/calls", json=body(number))
-
-
-class TestLoad:
-    def test_300_concurrent_requests_with_faults(self) -> None:
-        """Under faults, every one of 300 concurrent answers agrees with the service's books."""
-        sandbox = Sandbox(faults=FAULTS, seed=5)
-        replies = anyio.run(self._load, sandbox)
-        books = sandbox.account.by_pair
-        statuses = [reply.status_code for reply in replies.values()]
-        for number, reply in replies.items():
-            on_books = books[
-                body(number)["first_callee_number"], body(number)["second_callee_number"]
-            ]
-            if reply.status_code == 201:
-                assert on_books == 1
-                assert reply.json()["call_id"] in sandbox.account.calls
-            elif reply.status_code == 409:
-                assert reply.json()["type"] == "urn:innocalls:outcome-unknown"
-                assert on_books <= 1
-            else:
-                assert reply.status_code in {404, 502, 503}, reply.text
-                assert on_books == 0
-        assert len(statuses) == 300
-        assert statuses.count(201) > 200
-        assert statuses.count(409) > 5
-        assert_nobody_twice(sandbox)
-
-    async def _load(self, sandbox: Sandbox) -> dict[int, httpx.Response]:
-        replies: dict[int, httpx.Response] = {}
-        async with sandbox.serve() as base_url:
-            app = backend(bridge_lifespan(base_url=base_url, **FAST))
-            with serving(app) as (address, _):
-
-                async def send(number: int) -> None:
-                    replies[number] = await visit(address, number)
-
-                async with anyio.create_task_group() as group:
-                    for number in range(300):
-                        group.start_soon(send, number)
-        return replies
-
-    def test_shutdown_under_load_loses_no_create(self) -> None:
-        """The server is stopped with 100 creates under way and no patience: each call on the
-        books was either answered or handed to `on_abandoned`."""
-        sandbox = Sandbox(latency=0.3)
-        abandoned: list[Outcome] = []
-        answered = anyio.run(self._stop_under_load, sandbox, abandoned)
-        told = {outcome.call_id for outcome in abandoned if isinstance(outcome, Scheduled)}
-        doubts = sum(isinstance(outcome, InDoubt) for outcome in abandoned)
-        assert len(told) == len([o for o in abandoned if isinstance(o, Scheduled)])
-        assert told.isdisjoint(answered)
-        assert set(sandbox.account.calls) == told | answered
-        assert doubts == 0
-        assert told
-        assert_nobody_twice(sandbox)
-
-    async def _stop_under_load(self, sandbox: Sandbox, abandoned: list[Outcome]) -> set[str]:
-        answered: set[str] = set()
-        async with sandbox.serve() as base_url:
-            lifespan = bridge_lifespan(
-                on_abandoned=abandoned.append, base_url=base_url, max_connections=40, **FAST
-            )
-            with serving(backend(lifespan), patience=0) as (address, stop):
-
-                async def send(number: int) -> None:
-                    with suppress(httpx.TransportError):
-                        reply = await visit(address, number)
-                        if reply.status_code == 201:
-                            answered.add(reply.json()["call_id"])
-
-                async with anyio.create_task_group() as group:
-                    for number in range(100):
-                        group.start_soon(send, number)
-                    await anyio.to_thread.run_sync(until, lambda: sandbox.account.created >= 60)
-                    await anyio.to_thread.run_sync(stop)
-        return answered

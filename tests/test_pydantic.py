@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ from innocalls_async import (
     Scheduled,
     ScheduledCall,
 )
+from innocalls_async.integrations.fastapi import TaggedOutcome
 
 CAIRO = ZoneInfo("Africa/Cairo")
 REQUEST = BridgeRequest("flow", "201123456789", "Ahmed", "201098765432", "منى", 5)
@@ -56,6 +58,8 @@ STATUS = CallStatus(
     call_id="id",
     raw={"callerId": "20235550100"},
 )
+
+OUTCOME_WORDS = {"Scheduled": "scheduled", "Refused": "refused", "InDoubt": "in_doubt"}
 
 app = FastAPI()
 
@@ -177,6 +181,61 @@ class TestBodies:
         with pytest.raises(pydantic.ValidationError) as caught:
             TypeAdapter(BridgeRequest).validate_python(BODY | {"first_callee_number": "12"})
         json.dumps(caught.value.errors())
+
+
+GIVEN = {
+    "number": ("first_callee_number", "+20 112 345 6789x"),
+    "bare": ("first_callee_number", 201123456789),
+    "name": ("first_callee_name", {"is": ["+20 112 345 6789"]}),
+    "misspelt": ("second_calee_number", "(0020) 112-345-6789"),
+    "key": ("00201123456789", None),
+    "time": ("call_time", "201123456789"),
+    "script": ("second_callee_number", "٠٠٠٠٠٢٠١١٢٣٤٥٦٧٨٩"),
+}
+
+
+class TestSecrets:
+    @pytest.mark.parametrize("name", GIVEN)
+    @pytest.mark.parametrize("mode", ["python", "json"])
+    def test_a_wrong_number_is_not_shown(self, name: str, mode: str) -> None:
+        """Neither pydantic's text nor its errors have the whole of a number that was given, and
+        both have its last digits."""
+        field, value = GIVEN[name]
+        content: Any = [{"call_flow_id": "flow", field: value}]
+        adapter = TypeAdapter(list[BridgeRequest])
+        validate: Any = adapter.validate_python
+        if mode == "json":
+            content, validate = json.dumps(content), adapter.validate_json
+        with pytest.raises(pydantic.ValidationError) as caught:
+            validate(content)
+        for shown in (str(caught.value), repr(caught.value.errors())):
+            digits = [str(int(char)) for char in shown if char.isdigit()]
+            assert "2345678" not in "".join(digits)
+            assert re.search(r"\*\d\d\d", shown)
+
+    def test_fastapis_own_422_does_not_show_it(self, browser: TestClient) -> None:
+        """Also where our error handlers are not installed."""
+        number = BODY["first_callee_number"]
+        reply = browser.post("/requests", json={"first_callee_number": number})
+        assert reply.status_code == 422
+        assert number not in reply.text
+        assert "*789" in reply.text
+
+    def test_pydantics_own_texts_are_kept(self) -> None:
+        """Type, place, text and link of an error are those that pydantic gives."""
+        with pytest.raises(pydantic.ValidationError) as caught:
+            TypeAdapter(ScheduledCall).validate_python({"call_id": "id", "request": {}})
+        found = {line["loc"]: line for line in caught.value.errors()}
+        line = found["request", "duration"]
+        assert "[type=missing, input_value={}, input_type=dict]" in str(caught.value)
+        assert (line["type"], line["msg"]) == ("missing", "Field required")
+        assert line.get("url", "").endswith("/missing")
+
+    def test_an_object_is_told_by_its_class(self) -> None:
+        """What a program gave that is no plain value is not shown at all."""
+        with pytest.raises(pydantic.ValidationError) as caught:
+            TypeAdapter(BridgeRequest).validate_python(BODY | {"duration": timedelta(1)})
+        assert [line["input"] for line in caught.value.errors()] == ["<timedelta>"]
 
 
 class TestReplies:
@@ -344,6 +403,40 @@ class TestOpenAPI:
         assert fields["call_duration"]["anyOf"][0] == {"type": "string", "format": "duration"}
         assert components["CallState"]["enum"] == [state.value for state in CallState]
         assert components["LegState"]["enum"] == [state.value for state in LegState]
+
+    def test_an_outcome_says_which_it_is(self, components: dict[str, Any]) -> None:
+        """`outcome` is in each of them, with one word, and is always written."""
+        for name, word in OUTCOME_WORDS.items():
+            assert components[name]["required"][0] == "outcome"
+            assert components[name]["properties"]["outcome"]["const"] == word
+
+    def test_a_tagged_outcome_has_a_discriminator(self) -> None:
+        """The union is told apart by `outcome`, in what is read and in what is written."""
+        tagged = FastAPI()
+
+        @tagged.post("/")
+        async def echo(outcomes: list[TaggedOutcome]) -> list[TaggedOutcome]:
+            return outcomes
+
+        refs = {word: f"#/components/schemas/{name}" for name, word in OUTCOME_WORDS.items()}
+        union = {
+            "oneOf": [{"$ref": ref} for ref in refs.values()],
+            "discriminator": {"propertyName": "outcome", "mapping": refs},
+        }
+        with TestClient(tagged) as client:
+            described = client.get("/openapi.json").json()
+            operation = described["paths"]["/"]["post"]
+            read = operation["requestBody"]["content"]["application/json"]["schema"]
+            written = operation["responses"]["200"]["content"]["application/json"]["schema"]
+            assert read["items"] == written["items"] == union
+            assert set(OUTCOME_WORDS) <= set(described["components"]["schemas"])
+            outcomes: list[Outcome] = [
+                Scheduled(0, REQUEST, "id", 2),
+                Refused(1, {"row": 7}, ValueError("odd")),
+                InDoubt(2, REQUEST, OutcomeUnknownError("lost")),
+            ]
+            content = TypeAdapter(list[Outcome]).dump_python(outcomes)
+            assert client.post("/", json=content).json() == content
 
     def test_the_schema_is_of_the_body(self, browser: TestClient) -> None:
         """FastAPI takes a model for the body, and not for a query."""

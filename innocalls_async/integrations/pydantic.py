@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Final, Literal, NotRequired, TypeAlias, get_args
 
 import attrs
 from pydantic import (
@@ -28,28 +28,22 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     GetPydanticSchema,
     PlainSerializer,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
 )
-from pydantic_core import (
-    CoreSchema,
-    PydanticCustomError,
-    PydanticSerializationUnexpectedValue,
-    to_jsonable_python,
-)
-from pydantic_core import core_schema as cores
+from pydantic_core import CoreSchema, PydanticCustomError, to_jsonable_python
 
 # pydantic takes the one of `typing` only from Python 3.12 on; it depends on this package itself.
 from typing_extensions import TypedDict
 
 from innocalls_async import errors, models, outcomes
+from innocalls_async.integrations.shaping import schema_by
 from innocalls_async.masking import mask_text
 from innocalls_async.models import CallState, LegState
 
-__all__ = ["core_schema"]
+__all__ = ["TaggedOutcome", "core_schema"]
 
 _Class: TypeAlias = type[Any]
 
@@ -60,31 +54,7 @@ def core_schema(cls: _Class, source: Any, handler: GetCoreSchemaHandler) -> Core
         shape = _done(*get_args(source))
     else:
         shape = next(_SHAPES[kind] for kind in cls.__mro__ if kind in _SHAPES)
-    return _schema(cls, shape, handler, read=lambda given: _make(cls, given), write=_fields)
-
-
-def _schema(
-    cls: _Class,
-    shape: Any,
-    handler: GetCoreSchemaHandler,
-    *,
-    read: Callable[[dict[str, Any]], object],
-    write: Callable[[Any], dict[str, Any]],
-) -> CoreSchema:
-    def validate(value: Any, validate_shape: ValidatorFunctionWrapHandler) -> Any:
-        return value if isinstance(value, cls) else read(validate_shape(value))
-
-    def serialize(value: Any, serialize_shape: SerializerFunctionWrapHandler) -> Any:
-        if not isinstance(value, cls):  # in a union, another member's turn
-            raise PydanticSerializationUnexpectedValue(f"{cls.__name__} expected")
-        return serialize_shape(write(value))
-
-    fields = handler.generate_schema(shape)
-    return cores.no_info_wrap_validator_function(
-        validate,
-        fields,
-        serialization=cores.wrap_serializer_function_ser_schema(serialize, schema=fields),
-    )
+    return schema_by(shape, cls, handler, read=lambda given: _make(cls, given), write=_fields)
 
 
 def _make(cls: _Class, given: dict[str, Any]) -> Any:
@@ -230,7 +200,7 @@ def _write_error(error: Exception) -> dict[str, Any]:
 
 def _error_type(cls: type[Exception], read: Callable[[dict[str, Any]], Exception]) -> Any:
     return GetPydanticSchema(
-        lambda _, handler: _schema(cls, CallError, handler, read=read, write=_write_error)
+        lambda _, handler: schema_by(CallError, cls, handler, read=read, write=_write_error)
     )
 
 
@@ -243,6 +213,12 @@ def _describe(part: object) -> Any:
     return _fields(part) if type(part) in _SHAPES else f"<{type(part).__name__}>"
 
 
+def _require_outcome(schema: dict[str, Any]) -> None:
+    # It may be missing where we read it. It never is where we wrote it, and others rely on that.
+    schema["required"].insert(0, "outcome")
+
+
+_OUTCOME: Final = ConfigDict(json_schema_extra=_require_outcome)
 _Doubt: TypeAlias = errors.OutcomeUnknownError
 _Given: TypeAlias = models.BridgeRequest | Any
 _Index = Annotated[int, Field(ge=0, description="The item's place in the input, from 0.")]
@@ -252,7 +228,9 @@ _Item = Annotated[_Given, PlainSerializer(_write_item, return_type=_Given)]
 class Scheduled(TypedDict):
     """The service has the call on its books."""
 
-    outcome: Annotated[Literal["scheduled"], Field(default="scheduled")]
+    __pydantic_config__ = _OUTCOME  # type: ignore[misc]
+
+    outcome: NotRequired[Literal["scheduled"]]
     index: _Index
     request: models.BridgeRequest
     call_id: str
@@ -262,7 +240,9 @@ class Scheduled(TypedDict):
 class Refused(TypedDict):
     """The call is not on the books."""
 
-    outcome: Annotated[Literal["refused"], Field(default="refused")]
+    __pydantic_config__ = _OUTCOME  # type: ignore[misc]
+
+    outcome: NotRequired[Literal["refused"]]
     index: _Index
     request: _Item
     error: Annotated[Exception, _error_type(Exception, _refusal)]
@@ -271,7 +251,9 @@ class Refused(TypedDict):
 class InDoubt(TypedDict):
     """The call may or may not be on the books: look before it is sent again."""
 
-    outcome: Annotated[Literal["in_doubt"], Field(default="in_doubt")]
+    __pydantic_config__ = _OUTCOME  # type: ignore[misc]
+
+    outcome: NotRequired[Literal["in_doubt"]]
     index: _Index
     request: models.BridgeRequest
     error: Annotated[_Doubt, _error_type(_Doubt, lambda given: _Doubt(given["message"]))]
@@ -297,3 +279,21 @@ _OUTCOME_WORDS: Mapping[_Class, str] = {
     outcomes.Refused: "refused",
     outcomes.InDoubt: "in_doubt",
 }
+
+
+class _Discriminator:
+    """Says of the union of outcomes by which field they are told apart."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        choices = handler(schema)["anyOf"]
+        refs = [choice["$ref"] for choice in choices]
+        mapping = dict(zip(_OUTCOME_WORDS.values(), refs, strict=True))
+        return {
+            "oneOf": choices,
+            "discriminator": {"propertyName": "outcome", "mapping": mapping},
+        }
+
+
+TaggedOutcome: TypeAlias = Annotated[outcomes.Outcome, _Discriminator()]
