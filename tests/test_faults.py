@@ -212,7 +212,7 @@ UNREADABLE: dict[str, Script] = {
     "success twice": answers(raw_reply(200, GOOD[:-1] + b', "success": false}')),
     "list": answers(raw_reply(200, [])),
     "success a word": answers(raw_reply(200, created() | {"success": "true"})),
-    "no success": answers(raw_reply(200, {"data": {"call_id": "x"}})),
+    "no success": answers(raw_reply(200, {"status": 200})),
     "data a list": answers(raw_reply(200, created() | {"data": ["call_id"]})),
     "data null": answers(raw_reply(200, created() | {"data": None})),
     "call id null": answers(raw_reply(200, created() | {"data": {"call_id": None}})),
