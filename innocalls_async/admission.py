@@ -121,11 +121,14 @@ class Admission:
                 await me.woken.wait()
             if not me.admitted:
                 await self._lead(me)
-            if self._is_closed:
-                raise RuntimeError("this AsyncBridgeClient is closed")
+            self._check_open()
         except BaseException:
             self._withdraw(me)
             raise
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("this AsyncBridgeClient is closed")
 
     def leave(self, rank: Rank, *, answered: bool = True) -> None:
         """Give the place back. A probe that was not answered has shown nothing: another goes."""

@@ -292,9 +292,7 @@ class Pipeline:
         assert error is not None  # noqa: S101 - see _conclude
         if wait is not None and wait > self._policy.max_retry_after:
             assert isinstance(error, APIError)  # noqa: S101 - it is the service that asks
-            error.message = (
-                f"{error}; it asks to wait {wait:g} s, more than max_retry_after allows"
-            )
+            error.message = f"{error}; it asks to wait {wait:g} s, more than max_retry_after allows"
             error.args = (error.message,)
         return error
 

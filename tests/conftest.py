@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import os
+
 import pytest
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For each two cores three workers: many tests wait for a process or for real time."""
+    return math.ceil((os.cpu_count() or 1) * 1.5)
 
 
 @pytest.fixture(autouse=True)

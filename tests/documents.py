@@ -103,7 +103,6 @@ def _environment(base_url: str) -> dict[str, str]:
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "100",
         "NO_COLOR": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 

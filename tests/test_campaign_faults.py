@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
-from campaign_drill import drill, write_calls
+from campaign_drill import Drill, drill, write_calls
 
 from innocalls_async import AsyncBridgeClient
-from innocalls_async.campaign import Campaign, LedgerError, State
+from innocalls_async.campaign import Campaign, LedgerError, Result, State
 from innocalls_async.sandbox import Sandbox
 
 ROWS = 40
@@ -61,6 +62,15 @@ STEPS = {
 }
 
 
+async def _carry_on(it: Drill) -> None:
+    # What the command does, without a start of Python's for each step.
+    is_there = it.ledger.exists()
+    calls = it.folder / "calls.csv"
+    with Campaign.open(it.ledger) if is_there else Campaign.load(calls, it.ledger) as campaign:
+        async with AsyncBridgeClient("t", base_url=it.base_url, limiter=None) as client:
+            assert await campaign.run(client, concurrency=CONCURRENCY) is Result.DONE
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_kill_at(tmp_path: Path, step: str) -> None:
     """Killed at this step and run again, nobody is dialled twice and every state is true."""
@@ -77,10 +87,9 @@ def test_kill_at(tmp_path: Path, step: str) -> None:
             capture_output=True,
         )
         assert died.returncode == -9
-        again = it.run(*options)
+        anyio.run(_carry_on, it)
         it.check_account()
     states = it.states()
-    assert again.returncode == (4 if states["in_doubt"] else 0)
     assert states["in_doubt"] <= CONCURRENCY
     assert states.total() == ROWS
 

@@ -11,7 +11,7 @@ import pytest
 from campaign_drill import drill, write_calls
 
 # The smaller number keeps the suite short.
-ROWS = (800, pytest.param(3000, marks=pytest.mark.soak))
+ROWS = (500, pytest.param(3000, marks=pytest.mark.soak))
 CONCURRENCY = 50
 OPTIONS = ("--rate", "400/s", "--concurrency", str(CONCURRENCY))
 

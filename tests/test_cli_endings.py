@@ -226,7 +226,7 @@ def test_the_demo_for_machines(tmp_path: Path) -> None:
     """With the extra `cli` alone the demo runs; its stdout is one JSON document, and how far it
     is, is on stderr."""
     lacking = without(tmp_path, "httptools", "jinja2")
-    ended = innocalls("demo", "--calls", "50", "--json", **lacking)
+    ended = innocalls("demo", "--calls", "50", "--rows", "100", "--json", **lacking)
     assert ended.returncode == 0, ended.stderr
     account = json.loads(ended.stdout)
     for half in ("fanout", "campaign"):

@@ -266,11 +266,16 @@ def then(*scripts: Script) -> Script:
 async def test_gone_after_an_own_attempt(transport: Callable[[], Any]) -> None:
     """A 404 or 410 after an own attempt whose answer was lost is done for a delete, and an error
     for everything else; after any answer, for a delete too."""
-    answers = [says(502, HTML), says(500, DOWN), says(429, DOWN, {"Retry-After": "0"})]
+    lost: list[Script] = [hangs_up, cuts_the_body]
+    answers: list[Script] = [
+        says(502, HTML),
+        says(500, DOWN),
+        says(429, DOWN, {"Retry-After": "0"}),
+    ]
     with RawServer() as server:
         async with client_of(transport, server.url) as client:
             for gone, error in ((404, NotFoundError), (410, GoneError)):
-                for first in (hangs_up, cuts_the_body):
+                for first in lost:
                     for operation in ("delete", "edit", "status"):
                         server.script = then(first, says(gone, DOWN))
                         ending = None if operation == "delete" else error

@@ -15,10 +15,14 @@ def demo(
     calls: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="Calls to schedule in the fan-out.")
     ] = 5_000,
+    rows: Annotated[
+        int,
+        typer.Option(min=1, max=2_000, help="Rows of the list to run the campaign over."),
+    ] = 2_000,
     as_json: Json = False,
 ) -> None:
     """Schedule thousands of calls in a sandbox that takes 500 a second and fails on 5 % of
-    requests; then run a campaign of 2,000 messy rows, kill it half way, go on, and report.
+    requests; then run a campaign over a messy list, kill it half way, go on, and report.
 
     Nothing leaves this machine. What the client says stands beside the sandbox's own books.
     """
@@ -32,7 +36,7 @@ def demo(
         if not as_json:
             print_fanout(fanout)
             console.print()
-        campaign = run_campaign(progress)
+        campaign = run_campaign(rows, progress)
     except KeyboardInterrupt:
         fail("interrupted", Exit.INTERRUPTED)
     if as_json:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
-from importlib.resources import as_file, files
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,25 +30,37 @@ SPEED: Final = 600.0
 _DONE: Final = frozenset({0, 3, 4})  # all scheduled, some refused, some in doubt
 
 
-def run_campaign(progress: Console) -> dict[str, Any]:
-    """Run the shipped list through the command line, with a SIGKILL half way; the account."""
-    sandbox = Sandbox(rate=RATE, faults=FAULTS, speed=SPEED)
+def run_campaign(rows: int, progress: Console) -> dict[str, Any]:
+    """Run so many rows of the shipped list through the command line, with a SIGKILL half way; the
+    account."""
     folder = Path(tempfile.mkdtemp(prefix="innocalls-demo-"))
+    calls = folder / "calls.csv"
+    shipped = files("innocalls_async.cli") / "demo_calls.csv"
+    lines = shipped.read_text("utf-8").splitlines(keepends=True)
+    calls.write_text("".join(lines[: 1 + rows]), "utf-8")
+    sandbox = Sandbox(rate=RATE, faults=FAULTS, speed=SPEED, rules=_lives(calls))
     with (
-        as_file(files("innocalls_async.cli") / "demo_calls.csv") as calls,
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(sandbox.serve()) as base_url,
     ):
-        _Commands(folder, calls, base_url, progress).run_all(sandbox)
+        _Commands(folder, base_url, progress).run_all(sandbox, rows // 2)
     return _account(sandbox, folder)
+
+
+def _lives(calls: Path) -> dict[str, str]:
+    """What becomes of those who do not answer, so that the report has something to tell."""
+    with calls.open(encoding="utf-8", newline="") as file:
+        second = [row["second_callee_number"] for row in csv.DictReader(file)]
+    words = ("not_answered", "busy", "unreachable")
+    return {number: words[place % 3] for place, number in enumerate(second[::5])}
 
 
 class _Commands:
     """The commands that a person would type, one after the other."""
 
-    def __init__(self, folder: Path, calls: Path, base_url: str, progress: Console) -> None:
+    def __init__(self, folder: Path, base_url: str, progress: Console) -> None:
         self._ledger = folder / "run.db"
-        self._calls = calls
+        self._calls = folder / "calls.csv"
         self._progress = progress
         self._environment = {
             **os.environ,
@@ -56,11 +68,11 @@ class _Commands:
             "INNOCALLS_BASE_URL": base_url,
         }
 
-    def run_all(self, sandbox: Sandbox) -> None:
+    def run_all(self, sandbox: Sandbox, half: int) -> None:
         command = ["run", str(self._calls), "--ledger", str(self._ledger)]
         command += ["--rate", f"{RATE}/s", "--concurrency", "50"]
         command += ["--fast"] if transport_at_hand() else []
-        self._kill_half_way(command, sandbox)
+        self._kill_half_way(command, sandbox, half)
         self._say("Killed half way (SIGKILL). The same command again:")
         self._finish(command)
         self._finish(["watch", str(self._ledger), "--rate", f"{RATE}/s", "--timeout", "60"])
@@ -79,10 +91,10 @@ class _Commands:
     def _export(self) -> Path:
         return self._ledger.with_name("account.csv")
 
-    def _kill_half_way(self, command: list[str], sandbox: Sandbox) -> None:
+    def _kill_half_way(self, command: list[str], sandbox: Sandbox, half: int) -> None:
         with subprocess.Popen(**self._typed(command)) as process:
             try:
-                while sandbox.account.created < 1000 and process.poll() is None:
+                while sandbox.account.created < half and process.poll() is None:
                     time.sleep(0.02)
             finally:
                 process.kill()
