@@ -62,8 +62,9 @@ def _sections() -> Iterator[str]:
 def _commands(command: object, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     yield words
     if isinstance(command, TyperGroup):
-        for name, under in command.commands.items():
-            yield from _commands(under, (*words, name))
+        context = typer.Context(command)
+        for name in command.list_commands(context):
+            yield from _commands(command.get_command(context, name), (*words, name))
 
 
 def _help(words: tuple[str, ...]) -> str:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import innocalls_async
-from innocalls_async.cli import call, campaign, complain, demo, sandbox
+from innocalls_async.cli import complain, demo, sandbox
 from innocalls_async.cli.common import Exit
 
 __all__ = ["app", "start"]
 
+
+class _Groups(TyperGroup):
+    """Imports a group of commands when one of them is asked for: half of a start's time."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return ["call", "campaign", *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in {"call", "campaign"}:
+            return super().get_command(ctx, cmd_name)
+        module = import_module(f"innocalls_async.cli.{cmd_name}")
+        group = typer.main.get_command(module.app)
+        group.name = cmd_name
+        return group
+
+
 app = typer.Typer(
+    cls=_Groups,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Schedule bridge calls: no person dialled twice, none forgotten, no limit exceeded.",
@@ -23,8 +42,6 @@ app = typer.Typer(
         "service not reached, time ran out); 130 interrupted."
     ),
 )
-app.add_typer(call.app, name="call")
-app.add_typer(campaign.app, name="campaign")
 app.command(
     epilog="Example: innocalls sandbox --port 8080 --rate 50 --fault 503=0.05 --fault drop=0.01"
 )(sandbox.sandbox)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import attrs
 import typer
 
-from innocalls_async import AsyncBridgeClient, BridgeRequest, CallStatus
+import innocalls_async as api  # whose client is imported when it is needed
 from innocalls_async.cli import complain, one_line
 from innocalls_async.cli.common import (
     BaseUrl,
@@ -209,11 +209,11 @@ def _request(
     duration: int,
     at: str | None,
     timezone: str,
-) -> BridgeRequest:
+) -> api.BridgeRequest:
     with in_options():
         zone = load_zone(timezone)
         time = None if at is None else _read_time(at, zone)
-        request = BridgeRequest(flow, first, first_name, second, second_name, duration, time)
+        request = api.BridgeRequest(flow, first, first_name, second, second_name, duration, time)
         if request.call_time is not None:
             wall_time(request.call_time, zone)  # one that comes twice is refused here and now
         return request
@@ -238,7 +238,7 @@ def _is_date(text: str) -> bool:
 
 
 def _with_client(
-    operate: Callable[[AsyncBridgeClient], Awaitable[Result]], **options: Any
+    operate: Callable[[api.AsyncBridgeClient], Awaitable[Result]], **options: Any
 ) -> Result:
     token = read_token()
     results: list[Result] = []
@@ -250,7 +250,7 @@ def _with_client(
 
     async def work() -> Result:
         with in_options():
-            async with AsyncBridgeClient(token, on_event=hear, **options) as client:
+            async with api.AsyncBridgeClient(token, on_event=hear, **options) as client:
                 results.append(await operate(client))
         return results[0]
 
@@ -279,7 +279,7 @@ def _tell_done(call_id: str, done: str, *, as_json: bool) -> None:
         print_line(one_line(f"{done.capitalize()}: {call_id}"))
 
 
-def _tell_status(status: CallStatus, *, as_json: bool) -> None:
+def _tell_status(status: api.CallStatus, *, as_json: bool) -> None:
     facts = attrs.asdict(status, filter=lambda attribute, _: attribute.name != "raw")
     for name, value in facts.items():
         if isinstance(value, str) and (name.endswith("_number") or name == "caller_id"):
