@@ -8,6 +8,10 @@ import os
 import pytest
 
 
+# Each of the hundred processes that the tests start would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """For each two cores three workers: many tests wait for a process or for real time."""
     return math.ceil((os.cpu_count() or 1) * 1.5)
