@@ -7,7 +7,6 @@ import os
 
 import pytest
 
-
 # Each of the hundred processes that the tests start would compile the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
