@@ -1,6 +1,7 @@
 """Campaigns: a file of requests carried out durably, with a true account at the end.
 
-Each row is scheduled at most once, whatever dies and whenever. `Campaign` is where to begin.
+Whatever dies and whenever, a row whose answer is not known is not sent again by itself. `Campaign`
+is where to begin.
 """
 
 from innocalls_async.campaign.campaign import Campaign, Progress
