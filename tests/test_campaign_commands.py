@@ -65,6 +65,13 @@ def test_bad_rows(tmp_path: Path) -> None:
     assert not it.ledger.exists()
     code, output = _run("run", source, "--ledger", it.ledger, "--sandbox", "--skip-invalid")
     assert (code, "48 scheduled" in output) == (0, True)
+    assert "2 of the file's rows were no good and are not in this ledger" in output
+    _, output = _run("status", it.ledger, "--json")
+    assert json.loads(output)["left_out"] == 2
+    calls[7]["first_callee_number"] = "201000000008"
+    write_calls(source, calls)
+    code, output = _run("run", source, "--ledger", it.ledger, "--sandbox", "--skip-invalid")
+    assert (code, "would send every row of this file" in " ".join(output.split())) == (2, True)
 
 
 def test_refused_token(tmp_path: Path) -> None:

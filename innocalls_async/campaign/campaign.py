@@ -154,7 +154,9 @@ class Campaign:
             raise InputError(
                 f"{source} is not the file that the ledger {self.ledger.path} was made of "
                 f"({self.ledger.setting('source_name')}, loaded {self.ledger.setting('loaded_at')})"
-                "; give that one, or another ledger for this one"
+                "; give that one to go on. Another ledger would send every row of this file, also "
+                "those that are scheduled already: for rows that were left out or are new, make a "
+                "file of just these, with a ledger of its own"
             )
         for name in ("timezone", "plan"):
             was, given = getattr(self.options, name), getattr(options, name)

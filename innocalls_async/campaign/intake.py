@@ -218,6 +218,7 @@ class _Loading:
             "source_sha256": digest,
             "options": self.options.to_json(),
             "loaded_at": self.now.isoformat(),
+            "left_out": str(self.problems),
         }
         self.connection.executemany("INSERT INTO settings VALUES (?, ?)", settings.items())
 

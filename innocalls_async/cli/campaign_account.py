@@ -40,8 +40,10 @@ def status(ledger: LedgerFile, as_json: Json = False) -> None:
     with told(), Ledger(ledger, owner=False) as opened:
         counts = opened.counts()
         runs = list(opened.select("SELECT started_at, ended_at, result FROM runs ORDER BY run"))
+        left_out = int(opened.setting("left_out") or 0)
     last = runs[-1] if runs else (None, None, None)
     more = {
+        "left_out": left_out,  # of the file, as no good: they are in no state
         "runs": len(runs),
         "last_run_at": last[0] and datetime.fromtimestamp(last[0], UTC).isoformat(),
         "last_result": last[2],

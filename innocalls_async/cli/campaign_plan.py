@@ -21,6 +21,11 @@ def tell_loaded(campaign: Campaign, *, as_json: bool) -> None:
     """What was loaded, or is gone on with; and, on stderr, what somebody should know of it."""
     if not as_json:
         _tell_rows(campaign)
+    if left_out := int(campaign.ledger.setting("left_out") or 0):
+        complain(
+            f"Caution: {left_out} of the file's rows were no good and are not in this ledger, so "
+            "nobody calls them: mend them in a file of their own, with a ledger of its own."
+        )
     for caution in campaign.cautions():
         complain(f"Caution: {caution}.")
 
