@@ -150,10 +150,11 @@ class Admission:
         return now
 
     def answered(self, granted_at: float) -> None:
-        """Its answer is there. The service counted it at the latest when it would have had to,
-        to answer as fast as it ever did; so much of its delay is held against the limit, up to
-        a small part of a second, lest a slow service slow us down for nothing. In the first
-        second, when all may queue behind a burst, nobody knows how fast it can be."""
+        """Its answer is there, or will never be. The service counted it at the latest when it
+        would have had to, to answer as fast as it ever did; so much of its delay is held against
+        the limit, up to a small part of a second, lest a slow service slow us down for nothing.
+        In the first second, when all may queue behind a burst, nobody knows how fast it can
+        be."""
         now = self._clock()
         took = now - granted_at
         self._fastest = min(self._fastest, took)

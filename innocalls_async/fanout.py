@@ -26,7 +26,7 @@ from innocalls_async.events import LOGGER
 from innocalls_async.outcomes import Refused
 from innocalls_async.pipeline import Pipeline, Run
 from innocalls_async.wire import Message
-from innocalls_async.workers import Worker, failure, in_doubt, spawn
+from innocalls_async.workers import Worker, in_doubt, outcome_of, spawn
 
 __all__ = ["FanOut", "Progress"]
 
@@ -257,7 +257,7 @@ class _Crew(Generic[Item, Out]):
         try:
             result = await self._pipeline.carry_out(run)
         except Exception as error:
-            return failure(run, index, item, error)
+            return outcome_of(run, index, item, error)
         except BaseException as stop:
             # Stopped with nothing on the wire, as `stop` saw it; a byte may have left since.
             if run.is_in_doubt:

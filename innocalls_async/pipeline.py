@@ -193,8 +193,8 @@ class Pipeline:
             await anyio.lowlevel.checkpoint_if_cancelled()
             run.attempt = Attempt(self._timeout, began, self._admission.sending)
             ending = await self._exchange(message, run.attempt)
-            if answered := ending.status is not None:
-                self._admission.answered(run.attempt.granted_at)
+            answered = ending.status is not None
+            self._admission.answered(run.attempt.granted_at)
             self._heed(run, ending, began)
         except BaseException as error:
             self._ended(run, began, None, error)

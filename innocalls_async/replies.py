@@ -88,7 +88,8 @@ class Reader:
         return known
 
     def _edit(self, message: Message, reply: Reply) -> None:
-        _envelope(message, reply)
+        if _envelope(message, reply).get("success") is not True:
+            raise _broken(message, reply, "it does not say whether it is a success")
 
     def _delete(self, message: Message, reply: Reply) -> None:
         # Whatever a 2xx says, the call is gone; only an explicit `success: false` is a no.
@@ -159,6 +160,7 @@ def _cut(text: str) -> str:
 
 
 def _data(message: Message, reply: Reply) -> Mapping[str, Any]:
+    # With what was asked for in it, a reply need not say `success: true` as well.
     data = _envelope(message, reply).get("data")
     if not isinstance(data, dict):
         raise _broken(message, reply, "it has no data")
@@ -166,7 +168,7 @@ def _data(message: Message, reply: Reply) -> Mapping[str, Any]:
 
 
 def _envelope(message: Message, reply: Reply) -> Mapping[str, Any]:
-    """The body's mapping, once it says `success: true`."""
+    """The body's mapping, unless it says that it is no success."""
     try:
         body = _parse(reply)
     except ValueError as error:
@@ -176,8 +178,7 @@ def _envelope(message: Message, reply: Reply) -> Mapping[str, Any]:
     success = body.get("success")
     if success is False:
         raise _refusal(message, reply, body)
-    # Without a word of it, `data` says as much: it is in no reply that is a no.
-    if success is not True and (success is not None or not isinstance(body.get("data"), dict)):
+    if success is not True and success is not None:
         raise _broken(message, reply, "it does not say whether it is a success")
     return body
 

@@ -38,8 +38,8 @@ DEFAULT_BASE_URL: Final = "https://api.bridge.innocalls.com/api/v1"
 USER_AGENT: Final = "innocalls-async"
 
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"te"})
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
-_VISIBLE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_HEADER_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 BodyFormat: TypeAlias = Literal["multipart", "urlencoded"]
 
@@ -112,9 +112,9 @@ class Message:
                     for name, value in headers.items()
                     if isinstance(name, str)
                     and isinstance(value, str)
-                    and _TOKEN.fullmatch(name)
+                    and _HEADER_NAME.fullmatch(name)
                     and name.lower().encode() not in ours
-                    and _VISIBLE.fullmatch(value)
+                    and _HEADER_VALUE.fullmatch(value)
                 ),
             ],
         )

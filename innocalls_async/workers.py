@@ -16,7 +16,7 @@ from innocalls_async.errors import InnoCallsError, OutcomeUnknownError
 from innocalls_async.outcomes import InDoubt, Refused
 from innocalls_async.pipeline import Run
 
-__all__ = ["Worker", "failure", "in_doubt", "spawn"]
+__all__ = ["Worker", "in_doubt", "outcome_of", "spawn"]
 
 
 @define(eq=False)
@@ -34,7 +34,7 @@ class Worker:
             self.scope.cancel()
 
 
-def failure(run: Run, index: int, item: Any, error: Exception) -> Refused | InDoubt:
+def outcome_of(run: Run, index: int, item: Any, error: Exception) -> Refused | InDoubt:
     """The outcome of a run that ended in `error`."""
     # Not an error of ours: a caller's callback broke it on the wire.
     is_broken = run.is_in_doubt and not isinstance(error, InnoCallsError)

@@ -26,6 +26,7 @@ import importlib.metadata
 import inspect
 import io
 import os
+import random
 import re
 import shlex
 import socket
@@ -119,7 +120,7 @@ class _Reader:
 
     def read(self) -> None:
         for block in read_blocks(self.path):
-            text = _PORT.sub(self._free_port, block.text)
+            text = _PORT.sub(self._port, block.text)
             if block.file is not None:
                 Path(block.file).write_text(text, "utf-8")
                 continue
@@ -134,10 +135,9 @@ class _Reader:
                 case language:
                     raise AssertionError(f"{self.path}:{block.line}: {language!r} is not checked")
 
-    def _free_port(self, found: re.Match[str]) -> str:
+    def _port(self, found: re.Match[str]) -> str:
         if found[0] not in self.ports:
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                self.ports[found[0]] = str(listener.getsockname()[1])
+            self.ports[found[0]] = _free_port()
         return self.ports[found[0]]
 
     def _execute(self, text: str, line: int) -> None:
@@ -204,6 +204,14 @@ class _Reader:
             raise AssertionError(
                 f"{self.path}:{line}: the document shows\n{shown}\nand this was printed\n{printed}"
             )
+
+
+def _free_port() -> str:
+    """A port that stays free until it is used: below those that systems give out by themselves."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return str(port)
 
 
 def _split(entry: str) -> tuple[str, str]:

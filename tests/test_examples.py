@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,33 +109,26 @@ def test_the_trio_program() -> None:
 
 @contextmanager
 def backend(environment: Mapping[str, str]) -> Iterator[httpx.Client]:
-    """The FastAPI example under uvicorn, on a port."""
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    app = ("-m", "uvicorn", "examples.fastapi_backend:app", "--port", str(port))
-    server = subprocess.Popen(
-        [sys.executable, *app], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-    )
+    """The FastAPI example under uvicorn. It is given a socket that listens already: what connects
+    before it is up waits, and no other process can get the port meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        handle, port = listening.fileno(), listening.getsockname()[1]
+        server = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "examples.fastapi_backend:app", "--fd", str(handle)],
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            pass_fds=[handle],
+        )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as browser:
-            reach(browser)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as browser:
             yield browser
     finally:
         server.terminate()
         _, said = server.communicate(timeout=30)
     assert "Traceback" not in said
     assert "Application shutdown complete" in said
-
-
-def reach(browser: httpx.Client) -> None:
-    for _ in range(200):
-        try:
-            browser.get("/")
-        except httpx.ConnectError:
-            time.sleep(0.05)  # another process starts: there is nothing else to wait for
-        else:
-            return
-    raise AssertionError("the backend did not start")
 
 
 def test_the_fastapi_backend() -> None:

@@ -237,6 +237,13 @@ class TestWhatWasSaid:
 
 
 class TestUnreadable:
+    def test_what_was_asked_for_is_enough_of_a_success(self) -> None:
+        """A call id or a status says as much as `success: true`; an edit has nothing but that."""
+        assert read("create", {"data": {"call_id": "id-1"}}).call_id == "id-1"
+        assert read("status", {"data": {"callStatus": {}}}).call_status is None
+        assert type(error_of("edit", {"data": {"message": "?"}})) is api.ResponseError
+        assert type(error_of("edit", {"success": None, "data": {}})) is api.ResponseError
+
     @pytest.mark.parametrize(
         ("body", "reason"),
         [
@@ -249,7 +256,7 @@ class TestUnreadable:
             (b'{"success": true, "data": {"call_id": "a", "call_id": "b"}}', "a key comes twice"),
             (b"[]", "it is no JSON object"),
             (b"null", "it is no JSON object"),
-            (b"{}", "does not say whether"),
+            (b"{}", "it has no data"),
             (b'{"success": "true"}', "does not say whether"),
             (b'{"success": 1, "data": {"call_id": "a"}}', "does not say whether"),
             (b'{"success": true}', "it has no data"),

@@ -25,7 +25,7 @@ from innocalls_async.fanout import FanOut
 from innocalls_async.masking import mask_text
 from innocalls_async.models import BridgeRequest, CallStatus, ScheduledCall
 from innocalls_async.outcomes import Done, InDoubt, Outcome, Refused, Scheduled
-from innocalls_async.workers import Worker, failure, spawn
+from innocalls_async.workers import Worker, outcome_of, spawn
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -150,7 +150,7 @@ class ServiceClient(AsyncBridgeClient):
                 call = await self._pipeline.carry_out(run)
                 errand.outcome = Scheduled(0, request, call.call_id, run.attempts)
         except Exception as error:
-            errand.outcome = failure(run, 0, request, error)
+            errand.outcome = outcome_of(run, 0, request, error)
         finally:
             if errand.outcome is None and run.is_in_doubt:
                 # Stopped as its first byte left, or together with the event loop.
