@@ -61,10 +61,15 @@ def _forms() -> Iterator[dict[str, str]]:
         }
 
 
+def arguments() -> Iterator[dict[str, Any]]:
+    """The same calls as what a `BridgeRequest` is made of, without end."""
+    for form in _forms():
+        yield {**form, "call_time": _NOON, "duration": 5}
+
+
 def requests() -> Iterator[BridgeRequest]:
     """The same calls as models, without end."""
-    for form in _forms():
-        yield BridgeRequest(**{**form, "call_time": _NOON, "duration": 5})  # type: ignore[arg-type]
+    return (BridgeRequest(**values) for values in arguments())
 
 
 @asynccontextmanager

@@ -126,19 +126,6 @@ class Admission:
             self._withdraw(me)
             raise
 
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise RuntimeError("this AsyncBridgeClient is closed")
-
-    def leave(self, rank: Rank, *, answered: bool = True) -> None:
-        """Give the place back. A probe that was not answered has shown nothing: another goes."""
-        self._free += 1
-        if rank == self._probe:
-            self._probe = None
-            self._probe_due = self._probe_due or not answered
-        if self._place_freed is not None:
-            self._place_freed.set()
-
     def sending(self, granted_at: float) -> float:
         """The attempt granted at `granted_at` leaves only now, for example because a connection
         had to be made. Returns the moment from which its grant counts."""
@@ -149,23 +136,40 @@ class Admission:
         self._postpone(age, 0.0)
         return now
 
-    def answered(self, granted_at: float) -> None:
-        """Its answer is there, or will never be. The service counted it at the latest when it
-        would have had to, to answer as fast as it ever did; so much of its delay is held against
-        the limit, up to a small part of a second, lest a slow service slow us down for nothing.
-        In the first second, when all may queue behind a burst, nobody knows how fast it can
-        be."""
-        now = self._clock()
-        took = now - granted_at
-        self._fastest = min(self._fastest, took)
-        self._learnt_at = min(self._learnt_at, now + LEARNING)
-        if now < self._learnt_at:
-            queued = min(took, LONGEST_FIRST_QUEUE)
-        else:
-            queued = min(took - self._fastest, LONGEST_QUEUE)
+    def leave(self, rank: Rank, granted_at: float, *, answered: bool = True) -> None:
+        """Give the place back: the attempt whose grant counts from `granted_at` is over.
+
+        The service counted it at the latest when it would have had to, to answer as fast as it
+        ever did; so much of its delay is held against the limit, up to a small part of a second,
+        lest a slow service slow us down for nothing. In the first second, when all may queue
+        behind a burst, nobody knows how fast it can be.
+        """
         if self._postpone is not None:
-            # A bit more for what even the fastest took: else one window in a few runs is exceeded.
+            now = self._clock()
+            took = now - granted_at
+            if answered:
+                self._fastest = min(self._fastest, took)
+                self._learnt_at = min(self._learnt_at, now + LEARNING)
+            if now < self._learnt_at:
+                queued = min(took, LONGEST_FIRST_QUEUE)
+            else:
+                queued = min(took - self._fastest, LONGEST_QUEUE)
+            # A bit more for what even the fastest took: else a window in a few runs is exceeded.
             self._postpone(took, took - queued - UNNOTICED)
+        self._free_place(rank, answered=answered)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("this AsyncBridgeClient is closed")
+
+    def _free_place(self, rank: Rank, *, answered: bool) -> None:
+        self._free += 1
+        if rank == self._probe:
+            # A probe that was not answered has shown nothing: another goes.
+            self._probe = None
+            self._probe_due = self._probe_due or not answered
+        if self._place_freed is not None:
+            self._place_freed.set()
 
     def limited(self, rank: Rank, began: float, seconds: float | None) -> float:
         """The attempt of `rank`, begun at `began`, was answered 429: pause everyone for
@@ -200,7 +204,8 @@ class Admission:
 
     async def _lead(self, me: _Waiter) -> None:
         while True:
-            await self._until_open()
+            if not self._is_open:
+                await self._until_open()
             if self._limiter is not None:
                 await self._limiter.acquire()
                 if not self._is_open:
@@ -233,7 +238,7 @@ class Admission:
     def _withdraw(self, me: _Waiter) -> None:
         me.gone = True
         if me.admitted:
-            self.leave(me.rank, answered=False)
+            self._free_place(me.rank, answered=False)
         if self._leader is me:
             self._name_leader()
 

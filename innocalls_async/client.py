@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -296,9 +296,9 @@ class AsyncBridgeClient:
             succeed=succeed,
         )
 
-    async def _carry_out(self, message: Message) -> Any:
+    def _carry_out(self, message: Message) -> Awaitable[Any]:
         self._check_open()
-        return await self._pipeline.carry_out(self._pipeline.begin(message))
+        return self._pipeline.carry_out(self._pipeline.begin(message))
 
     def _check_open(self) -> None:
         if self._is_closed:

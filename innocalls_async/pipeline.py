@@ -55,6 +55,7 @@ class Run:
     number: int
     rank: Rank
     started: float
+    is_watched: bool  # whether anybody listens to its events
     deadline: float | None = None
     attempts: int = 0
     attempt: Attempt | None = None  # while one is under way
@@ -126,7 +127,8 @@ class Pipeline:
     def begin(self, message: Message) -> Run:
         """The operation's run, to be carried out once. Its number is its place in line."""
         number = next(_numbers)
-        return Run(message, number, (int(message.operation.is_poll), number), self._clock())
+        rank = (int(message.operation.is_poll), number)
+        return Run(message, number, rank, self._clock(), self._emitter.is_on)
 
     def close(self) -> None:
         """No attempt begins any more: whoever wants to make one gets a RuntimeError."""
@@ -134,73 +136,78 @@ class Pipeline:
 
     async def carry_out(self, run: Run) -> Any:
         """The operation's result, or an `InnoCallsError`."""
-        if self._emitter.is_on:
+        if run.is_watched:
             method = run.message.operation.method
             self._emit(events.OperationStarted, run, 0.0, method, self._base_url)
         try:
-            result = await self._within_deadline(run)
+            if self._deadline is None:
+                result = await self._operate(run)
+            else:
+                result = await self._operate_within(self._deadline, run)
         except InnoCallsError as error:
             self._failed(run, error)
             raise
         except BaseException as error:
             self._abandoned(run, error)
             raise
-        if self._emitter.is_on:
+        if run.is_watched:
             self._emit(events.OperationEnded, run, self._elapsed(run), "done", None)
         return result
 
-    async def _within_deadline(self, run: Run) -> Any:
-        if self._deadline is None:
-            return await self._operate(run)
-        with anyio.move_on_after(self._deadline):
-            run.deadline = self._clock() + self._deadline
+    async def _operate_within(self, seconds: float, run: Run) -> Any:
+        with anyio.move_on_after(seconds):
+            run.deadline = self._clock() + seconds
             return await self._operate(run)
         raise self._out_of_time(run)
 
     async def _operate(self, run: Run) -> Any:
         ending = await self._attempt(run)
-        if self._is_retried(run, ending):
-            # tenacity costs more than all the rest, so it comes in once something went wrong,
-            # and is shown the first attempt as if it had made it.
-            made: Ending | None = ending
+        if ending.error is not None and self._is_retried(run, ending):
+            ending = await self._retry(run, ending)
+        if ending.error is not None:
+            return self._conclude(run, ending, ending.error)
+        self._budget.earn()
+        return ending.result
 
-            async def attempt() -> Ending:
-                nonlocal made
-                ending, made = made, None
-                return ending or await self._attempt(run)
+    async def _retry(self, run: Run, first: Ending) -> Ending:
+        """How the last attempt ended. tenacity costs more than all the rest, so it comes in once
+        something went wrong, and is shown the first attempt as if it had made it."""
+        made: Ending | None = first
 
-            ending = await self._policy.retrying(
-                is_retried=lambda ending: self._is_retried(run, ending),
-                gives_up=lambda ending, pause: self._gives_up(run, ending, pause),
-                announce=lambda ending, pause: self._announce(run, ending, pause),
-            )(attempt)
-        return self._conclude(run, ending)
+        async def attempt() -> Ending:
+            nonlocal made
+            ending, made = made, None
+            return ending or await self._attempt(run)
+
+        return await self._policy.retrying(
+            is_retried=lambda ending: self._is_retried(run, ending),
+            gives_up=lambda ending, pause: self._gives_up(run, ending, pause),
+            announce=lambda ending, pause: self._announce(run, ending, pause),
+        )(attempt)
 
     async def _attempt(self, run: Run) -> Ending:
-        if self._is_past_deadline(run, self._admission.pause_left):
+        if run.deadline is not None and self._is_past_deadline(run, self._admission.pause_left):
             raise self._out_of_time(run)
         asked = self._clock()
         await self._admission.enter(run.rank)
         began = self._clock()
         run.attempts += 1
+        attempt = Attempt(self._timeout, began, self._admission.sending)
         answered = False
         try:
-            message = run.message
-            if self._emitter.is_on:
-                message = self._begun(run, began - asked)
+            message = self._begun(run, began - asked) if run.is_watched else run.message
             # A cancellation that crosses the admission is delivered at the next await, which can
             # come behind the first bytes: who stopped us would never hear of them.
             await anyio.lowlevel.checkpoint_if_cancelled()
-            run.attempt = Attempt(self._timeout, began, self._admission.sending)
-            ending = await self._exchange(message, run.attempt)
+            run.attempt = attempt
+            ending = await self._exchange(message, attempt)
             answered = ending.status is not None
-            self._admission.answered(run.attempt.granted_at)
             self._heed(run, ending, began)
         except BaseException as error:
             self._ended(run, began, None, error)
             raise
         finally:
-            self._admission.leave(run.rank, answered=answered)
+            self._admission.leave(run.rank, attempt.granted_at, answered=answered)
         run.note(ending)
         self._ended(run, began, ending.status, ending.error)
         return ending
@@ -213,7 +220,7 @@ class Pipeline:
         return run.message.with_headers(headers) if headers else run.message
 
     def _ended(self, run: Run, began: float, status: int | None, error: object) -> None:
-        if self._emitter.is_on:
+        if run.is_watched:
             said = None if error is None else type(error).__name__
             self._emit(events.AttemptEnded, run, self._clock() - began, status, said)
 
@@ -272,18 +279,15 @@ class Pipeline:
     def _announce(self, run: Run, ending: Ending, pause: float) -> None:
         self._emit(events.RetryPlanned, run, pause, ending.evidence.name.lower())
 
-    def _conclude(self, run: Run, ending: Ending) -> Any:
-        if ending.evidence is Evidence.SUCCESS:
-            self._budget.earn()
-            return ending.result
+    def _conclude(self, run: Run, ending: Ending, error: InnoCallsError) -> None:
+        """Of an operation whose last attempt was no success: return if it is done all the same."""
         word = verdict(run.message.operation.name, ending, self._policy.creates)
         if word is Verdict.DONE or (word is Verdict.DONE_IF_SENT_BEFORE and run.lost):
-            return None
-        assert ending.error is not None  # noqa: S101 - only a success has none
+            return
         if run.is_create and (word is Verdict.IN_DOUBT or run.is_doubtful):
-            raise _in_doubt(run, ending.error) from ending.error
+            raise _in_doubt(run, error) from error
         if run.is_late:
-            raise self._out_of_time(run) from ending.error
+            raise self._out_of_time(run) from error
         # That nothing was sent is true only if nothing of any attempt was.
         raise self._explained(run.left or ending)
 
@@ -306,13 +310,13 @@ class Pipeline:
     def _failed(self, run: Run, error: InnoCallsError) -> None:
         error.attempts, error.elapsed = run.attempts, self._elapsed(run)
         in_doubt = isinstance(error, OutcomeUnknownError)
-        if in_doubt or self._emitter.is_on:
+        if in_doubt or run.is_watched:
             outcome = "in_doubt" if in_doubt else "refused"
             self._emit(events.OperationEnded, run, error.elapsed, outcome, type(error).__name__)
 
     def _abandoned(self, run: Run, error: BaseException) -> None:
         """Cancelled, or broken by a bug: say so even if nobody waits for the answer any more."""
-        if run.is_in_doubt or self._emitter.is_on:
+        if run.is_in_doubt or run.is_watched:
             outcome = "in_doubt" if run.is_in_doubt else "cancelled"
             self._emit(
                 events.OperationEnded, run, self._elapsed(run), outcome, type(error).__name__

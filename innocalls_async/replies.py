@@ -201,13 +201,17 @@ def _parse(reply: Reply) -> Any:
     if encoding not in {"", "identity"}:
         raise ValueError("it is compressed, which was not asked for")
     try:
-        return _decode(reply.body.removeprefix(codecs.BOM_UTF8).decode())
+        text = reply.body.removeprefix(codecs.BOM_UTF8).decode().strip(" \t\r\n")
+        value, end = _decode(text)
     except _DuplicateKeyError:
         raise ValueError("a key comes twice in its JSON") from None
     except RecursionError:
         raise ValueError("its JSON is too deep") from None
     except ValueError:
         raise ValueError("it is not JSON") from None
+    if end < len(text):
+        raise ValueError("it is more than its JSON")
+    return value
 
 
 class _DuplicateKeyError(Exception):
@@ -222,7 +226,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 # Made once: json.loads would make one for every reply.
-_decode = json.JSONDecoder(object_pairs_hook=_unique).decode
+_decode = json.JSONDecoder(object_pairs_hook=_unique).raw_decode
 
 
 def is_json(reply: Reply) -> bool:

@@ -42,14 +42,14 @@ class Door:
         rank = (priority, number)
         await self.admission.enter(rank)
         self.came.append(rank)
-        self.at.append(anyio.current_time())
+        self.at.append(granted := anyio.current_time())
         self.inside += 1
         self.most = max(self.most, self.inside)
         try:
             await anyio.sleep(seconds)
         finally:
             self.inside -= 1
-            self.admission.leave(rank)
+            self.admission.leave(rank, granted)
 
 
 def a_door(places: int = 10, limiter: TokenBucket | None = None) -> Door:
@@ -88,7 +88,7 @@ async def test_a_limiters_grant_goes_to_the_first_in_line() -> None:
             await anyio.sleep(SETTLE)
     assert door.came == [(0, 0), (0, 3), (1, 1), (1, 2)]
     gaps = [later - earlier for earlier, later in zip(door.at, door.at[1:], strict=False)]
-    assert gaps == pytest.approx([1.0] * 3)
+    assert gaps == pytest.approx([1.0 + UNNOTICED] * 3)
 
 
 async def test_no_grant_is_asked_for_without_a_place() -> None:
@@ -134,8 +134,8 @@ class TestPause:
         for _ in pauses:
             await admission.enter(rank)
             await anyio.sleep(0.01)
-            said.append(admission.limited(rank, anyio.current_time(), seconds))
-            admission.leave(rank)
+            said.append(admission.limited(rank, now := anyio.current_time(), seconds))
+            admission.leave(rank, now)
         assert said == pytest.approx(pauses)
 
     async def test_a_probe_that_went_well_ends_the_doubling(self) -> None:
@@ -147,10 +147,10 @@ class TestPause:
             began = anyio.current_time()
             await anyio.sleep(0.01)
             assert admission.limited(rank, began, None) == expected
-            admission.leave(rank)
+            admission.leave(rank, began)
             if expected == 2.0:
                 await admission.enter(rank)  # the probe, answered
-                admission.leave(rank)
+                admission.leave(rank, anyio.current_time())
         assert limiter.current_rate == pytest.approx(100 * 0.7 * 0.7, rel=0.15)
 
     async def test_a_volley_of_429_slows_down_once(self) -> None:
@@ -200,15 +200,15 @@ class TestPause:
         door = a_door()
         admission, first, second = door.admission, (CREATE, 0), (CREATE, 1)
         await admission.enter(first)
-        admission.limited(first, anyio.current_time(), 1.0)
-        admission.leave(first)
+        admission.limited(first, now := anyio.current_time(), 1.0)
+        admission.leave(first, now)
         await admission.enter(second)
         async with anyio.create_task_group() as group:
             for number in range(2, 7):
                 group.start_soon(door.visit, CREATE, number, 1.0)
             await anyio.sleep(SETTLE)
             assert door.inside == 0
-            admission.leave(second, answered=False)
+            admission.leave(second, anyio.current_time(), answered=False)
             await anyio.sleep(SETTLE)
             assert door.inside == 1
             await anyio.sleep(1.0)
@@ -239,9 +239,9 @@ class TestLateUse:
         await anyio.sleep(0.4)
         used = admission.sending(granted)
         assert used == granted + 0.4
-        admission.leave((CREATE, 1))
+        admission.leave((CREATE, 1), used)
         await admission.enter((CREATE, 2))
-        assert anyio.current_time() == pytest.approx(used + 1.0)
+        assert anyio.current_time() == pytest.approx(used + 1.0 + UNNOTICED)
 
     async def test_a_slow_answer_counts_for_a_small_part_of_a_second(self) -> None:
         """An answer slower than the fastest ever may have queued before it was counted."""
@@ -254,7 +254,7 @@ class TestLateUse:
         admission = Admission(1, Listening(1))
         for took in (0.1, 0.9, LEARNING, 0.12, 0.1, 9.0):
             await anyio.sleep(took)
-            admission.answered(anyio.current_time() - took)
+            admission.leave((CREATE, 1), anyio.current_time() - took)
         counted = [granted - used - UNNOTICED for granted, used in moved]
         # In the first second nobody knows what the fastest answer takes.
         first = [0.1, LONGEST_FIRST_QUEUE]
@@ -314,7 +314,7 @@ def test_a_task_cancelled_as_it_is_admitted_gives_its_place_back() -> None:
         await asyncio.sleep(0)
         preferred = asyncio.create_task(admission.enter((CREATE, 3)))
         await asyncio.sleep(0)
-        admission.leave((CREATE, 1))
+        admission.leave((CREATE, 1), anyio.current_time())
         await asyncio.sleep(0)
         preferred.cancel()
         await asyncio.wait_for(leader, 1)
@@ -344,7 +344,7 @@ async def test_a_limiter_that_fails_takes_no_place() -> None:
             failed.append(number)
         else:
             came.append(number)
-            admission.leave((CREATE, number))
+            admission.leave((CREATE, number), anyio.current_time())
 
     async with anyio.create_task_group() as group:
         for number in range(4):
