@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 from unittest.mock import create_autospec
 
 import anyio
@@ -164,6 +164,30 @@ class TestReplies:
             with pytest.raises(ResponseError, match=f"larger than {MAX_BODY} bytes"):
                 await client.delete("id-1")
         assert served <= 18
+
+    async def test_one_without_end_that_never_waits_is_left(self) -> None:
+        """No cancellation reaches it, so it is not read on and on."""
+
+        class Endless(httpx.AsyncByteStream):
+            served = 0
+
+            def __aiter__(self) -> Self:
+                return self
+
+            async def __anext__(self) -> bytes:
+                self.served += 1
+                return b"x" * 2**16
+
+        stream = Endless()
+
+        async def endless(request: httpx.Request) -> httpx.Response:
+            return httpx.Response(200, stream=stream)
+
+        client, _ = a_client(endless, retry=ONCE)
+        async with client:
+            with pytest.raises(ResponseError, match="larger than"):
+                await client.delete("id-1")
+        assert stream.served < 50
 
     async def test_one_of_a_mebibyte_is_read(self) -> None:
         """The cap itself is no fault."""
