@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -73,13 +73,13 @@ def draft(path: Path) -> Iterator[sqlite3.Connection]:
     unfinished = _unfinished(path)
     with reading(path, "made"):
         unfinished.unlink(missing_ok=True)  # of a load that was killed
-        connection = open_file(unfinished, "rwc")
-    try:
+    with ExitStack() as stack:
+        # Before it is there, because Ctrl-C can come as it is opened.
+        stack.callback(unfinished.unlink, missing_ok=True)
+        with reading(path, "made"):
+            connection = stack.enter_context(closing(open_file(unfinished, "rwc")))
         _begin(connection)
         yield connection
-    finally:
-        connection.close()
-        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
