@@ -137,7 +137,8 @@ class Admission:
         return now
 
     def leave(self, rank: Rank, granted_at: float, *, answered: bool = True) -> None:
-        """Give the place back: the attempt whose grant counts from `granted_at` is over.
+        """Give the place back: the attempt whose grant counts from `granted_at` is over, with an
+        answer, which also shows how fast the service can be, or without.
 
         The service counted it at the latest when it would have had to, to answer as fast as it
         ever did; so much of its delay is held against the limit, up to a small part of a second,
@@ -153,7 +154,8 @@ class Admission:
             if now < self._learnt_at:
                 queued = min(took, LONGEST_FIRST_QUEUE)
             else:
-                queued = min(took - self._fastest, LONGEST_QUEUE)
+                # What breaks off sooner than any answer came has queued for nothing.
+                queued = min(max(0.0, took - self._fastest), LONGEST_QUEUE)
             # A bit more for what even the fastest took: else a window in a few runs is exceeded.
             self._postpone(took, took - queued - UNNOTICED)
         self._free_place(rank, answered=answered)
@@ -204,8 +206,7 @@ class Admission:
 
     async def _lead(self, me: _Waiter) -> None:
         while True:
-            if not self._is_open:
-                await self._until_open()
+            await self._until_open()
             if self._limiter is not None:
                 await self._limiter.acquire()
                 if not self._is_open:

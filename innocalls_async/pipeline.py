@@ -164,9 +164,10 @@ class Pipeline:
         ending = await self._attempt(run)
         if ending.error is not None and self._is_retried(run, ending):
             ending = await self._retry(run, ending)
-        if ending.error is not None:
-            return self._conclude(run, ending, ending.error)
-        self._budget.earn()
+        if ending.error is None:
+            self._budget.earn()
+        else:
+            self._conclude(run, ending, ending.error)
         return ending.result
 
     async def _retry(self, run: Run, first: Ending) -> Ending:
@@ -186,7 +187,7 @@ class Pipeline:
         )(attempt)
 
     async def _attempt(self, run: Run) -> Ending:
-        if run.deadline is not None and self._is_past_deadline(run, self._admission.pause_left):
+        if self._is_past_deadline(run, self._admission.pause_left):
             raise self._out_of_time(run)
         asked = self._clock()
         await self._admission.enter(run.rank)

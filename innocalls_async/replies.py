@@ -210,7 +210,7 @@ def _parse(reply: Reply) -> Any:
     except ValueError:
         raise ValueError("it is not JSON") from None
     if end < len(text):
-        raise ValueError("it is more than its JSON")
+        raise ValueError("something follows its JSON")
     return value
 
 

@@ -163,9 +163,8 @@ class Pool:
         self._closed = False
 
     async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply:
-        if self._free and self._free[0][0] < current_time() - IDLE_SECONDS:
-            # Before the exchange, so that no reply waits for it.
-            await self._close_idle(current_time() - IDLE_SECONDS)
+        # Before the exchange, so that no reply waits for it.
+        await self._close_idle(current_time() - IDLE_SECONDS)
         transport = self._free.pop()[1] if self._free else self._open()
         try:
             reply = await _exchange(transport.handle_async_request, origin, message, attempt)
@@ -224,30 +223,32 @@ async def _exchange(
     attempt.sent = True  # until something shows otherwise
     evidence = _Evidence(attempt)
     mark = _secrets.set(message.secrets)
-    try:
-        with anyio.move_on_after(attempt.timeout):
+    with anyio.move_on_after(attempt.timeout):
+        try:
             response = await send(_request(origin, message, timeouts, evidence))
             try:
                 return await _read(response)
             finally:
                 await response.aclose()
-    except ExchangeError:
-        raise
-    except httpx.HTTPStatusError as error:
-        # A caller's hook that raises for a status: its reply came, but for the body it kept.
-        return await _read(error.response)
-    except httpx.HTTPError as error:
-        if isinstance(error, _BEFORE_SENDING) and not evidence.sending:
-            attempt.sent = False
-        kind = ExchangeTimeoutError if isinstance(error, httpx.TimeoutException) else ExchangeError
-        # Not chained: httpx's exceptions carry the request, and with it the token.
-        raise kind(_reason(error, message)) from None
-    except Exception as error:
-        # A transport that raises what httpx does not know: an OSError, a bug, a failed assertion
-        # in a test's mock. It is as much of a doubt as a lost reply, and it is chained.
-        raise ExchangeError(_reason(error, message)) from error
-    finally:
-        _secrets.reset(mark)
+        except ExchangeError:
+            raise
+        except httpx.HTTPStatusError as error:
+            # A caller's hook that raises for a status: its reply came, but for the body it kept.
+            return await _read(error.response)
+        except httpx.HTTPError as error:
+            if isinstance(error, _BEFORE_SENDING) and not evidence.sending:
+                attempt.sent = False
+            is_late = isinstance(error, httpx.TimeoutException)
+            kind = ExchangeTimeoutError if is_late else ExchangeError
+            # Not chained: httpx's exceptions carry the request, and with it the token.
+            raise kind(_reason(error, message)) from None
+        except Exception as error:
+            # A transport that raises what httpx does not know: an OSError, a bug, a failed
+            # assertion in a test's mock. It is as much of a doubt as a lost reply, and it is
+            # chained.
+            raise ExchangeError(_reason(error, message)) from error
+        finally:
+            _secrets.reset(mark)
     raise ExchangeTimeoutError
 
 
@@ -268,8 +269,11 @@ class _Evidence:
             await anyio.lowlevel.checkpoint_if_cancelled()
             self.sending = True
             self.attempt.sending()
-            # The steps that follow prove nothing more, and to be told of them costs 20 us.
-            getattr(request, "extensions", {}).pop("trace", None)
+            # The steps that follow prove nothing more, and to be told of them costs 20 us. A trace
+            # that a caller's hook has put in place of ours is the caller's.
+            extensions = getattr(request, "extensions", {})
+            if extensions.get("trace") is self:
+                del extensions["trace"]
         elif step == "connection.connect_tcp.started" and not self.sending:
             self.attempt.sent = False
 

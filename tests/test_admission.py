@@ -261,6 +261,21 @@ class TestLateUse:
         assert counted == pytest.approx([*first, LONGEST_QUEUE, 0.02, 0.0, LONGEST_QUEUE])
         assert [granted for granted, _ in moved[:2]] == pytest.approx([0.1, 0.9])
 
+    async def test_an_attempt_without_an_answer_counts_and_teaches_nothing(self) -> None:
+        """It is held against the limit as late as any; only answers show how fast they can be."""
+        moved: list[tuple[float, float]] = []
+
+        class Listening(TokenBucket):
+            def postpone(self, granted_ago: float, used_ago: float) -> None:
+                moved.append((granted_ago, used_ago))
+
+        admission = Admission(1, Listening(1))
+        for took, answered in ((0.1, True), (LEARNING, True), (0.02, False), (0.12, True)):
+            await anyio.sleep(took)
+            admission.leave((CREATE, 1), anyio.current_time() - took, answered=answered)
+        counted = [granted - used - UNNOTICED for granted, used in moved]
+        assert counted == pytest.approx([0.1, LONGEST_QUEUE, 0.0, 0.02])
+
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 6), st.booleans(), st.integers(0, 2**32))

@@ -251,7 +251,7 @@ class TestUnreadable:
             (b"\xff", "it is not JSON"),
             (b"<html>", "it is not JSON"),
             (b'{"success": true', "it is not JSON"),
-            (b'{"success": true} and more', "more than its JSON"),
+            (b'{"success": true} and more', "something follows its JSON"),
             (b"[" * 100_000, "its JSON is too deep"),
             (b'{"success": true, "success": false}', "a key comes twice"),
             (b'{"success": true, "data": {"call_id": "a", "call_id": "b"}}', "a key comes twice"),

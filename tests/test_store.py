@@ -22,6 +22,7 @@ from innocalls_async.campaign import (
     LedgerBusyError,
     LedgerError,
     State,
+    draft,
     intake,
     store,
 )
@@ -263,4 +264,18 @@ def test_interrupted_load_leaves_nothing(tmp_path: Path) -> None:
     source.write_text(source.read_text(encoding="utf-8") + "x\n", encoding="utf-8")
     with pytest.raises(KeyboardInterrupt):
         Campaign.load(source, tmp_path / "run.db", on_problem=stop)
+    assert {path.name for path in tmp_path.iterdir()} <= {"calls.csv", "run.db.owner"}
+
+
+def test_interrupted_as_the_file_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between the making of the file and its first use leaves no piece of it either."""
+
+    def interrupted(path: Path, mode: str) -> sqlite3.Connection:
+        path.touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(draft, "open_file", interrupted)
+    source = write_calls(tmp_path / "calls.csv", 3)
+    with pytest.raises(KeyboardInterrupt):
+        Campaign.load(source, tmp_path / "run.db")
     assert {path.name for path in tmp_path.iterdir()} <= {"calls.csv", "run.db.owner"}

@@ -248,6 +248,46 @@ class TestCallersClient:
                 await client.bridge(a_request())
         assert len(transport.requests) == 1
 
+    async def test_a_status_raised_with_its_body_on_the_way_is_timed(self) -> None:
+        """A transport that raises for a status may leave the body to be read; it may never end."""
+
+        class Stuck(httpx.AsyncByteStream):
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                await anyio.sleep_forever()
+                yield b""
+
+        async def raising(request: httpx.Request) -> httpx.Response:
+            httpx.Response(422, request=request, stream=Stuck()).raise_for_status()
+            raise AssertionError("a 422 is raised")
+
+        client, _ = a_client(raising, retry=ONCE, timeout=2.0)
+        async with client:
+            began = current_time()
+            with pytest.raises(OutcomeUnknownError, match="no whole answer in time"):
+                await client.bridge(a_request())
+            assert current_time() - began == pytest.approx(2.0, abs=0.5)
+
+    async def test_a_hook_may_trace_too(self) -> None:
+        """One that wraps our trace is told of every step."""
+        steps: list[str] = []
+
+        async def wrap(request: httpx.Request) -> None:
+            ours = request.extensions["trace"]
+
+            async def both(step: str, info: Any) -> None:
+                steps.append(step)
+                await ours(step, info)
+
+            request.extensions = {**request.extensions, "trace": both}
+
+        with RawServer() as server:
+            async with (
+                httpx.AsyncClient(event_hooks={"request": [wrap]}) as http_client,
+                AsyncBridgeClient(TOKEN, base_url=server.url, http_client=http_client) as client,
+            ):
+                await client.bridge(a_request())
+        assert steps[-1] == "http11.response_closed.complete"
+
     async def test_a_closed_one_is_a_mistake(self) -> None:
         """It is said to be closed, at once, and the create is not in doubt."""
         http_client = httpx.AsyncClient(transport=Script([created()]))
