@@ -19,51 +19,74 @@ import heapq
 import inspect
 import math
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import anyio
 from attrs import define
 
 from innocalls_async.clock import current_time
 from innocalls_async.events import LOGGER
-from innocalls_async.limiter import RateLimiter
+from innocalls_async.limiter import RateLimiter, TokenBucket
 
-__all__ = ["Admission", "Rank"]
+__all__ = ["Admission", "Grant", "Rank"]
 
 Rank: TypeAlias = tuple[int, int]  # priority (the lower goes first), then the operation's number
 
 # The least seconds for a 429 that says how long to wait, unless the policy's pauses are shorter.
 LEAST_PAUSE: Final = 0.05
-# Seconds between a grant and its use that are not worth telling the limiter of, and the most
-# that a request is believed to have queued in front of the service.
+# Seconds between a grant and its use that are not worth telling the limiter of.
 UNNOTICED: Final = 0.001
-LONGEST_QUEUE: Final = 0.05
-LONGEST_FIRST_QUEUE: Final = 0.25
+# The most seconds that a request is believed to have queued in front of the service, and those
+# that even the fastest answer may have been slower than it could be.
+LONGEST_QUEUE: Final = 0.2
+SLACK: Final = 0.005
 # Seconds after the first answer in which the fastest one is not known yet.
 LEARNING: Final = 1.0
 
 
-def _hook(limiter: RateLimiter | None, name: str) -> Callable[..., None] | None:
+def _hook(limiter: RateLimiter | None, name: str) -> Callable[..., Any] | None:
     """What a limiter may have beside `acquire`. An error of its own must not cost us an answer
     that is there already."""
     hook = getattr(limiter, name, None)
     if hook is None or inspect.iscoroutinefunction(hook):
         return None
 
-    def guarded(*ages: float) -> None:
+    def guarded(*arguments: Any) -> Any:
         try:
-            hook(*ages)
+            return hook(*arguments)
         except Exception:
             LOGGER.exception("the limiter's %s failed", name)
 
     return guarded
 
 
+def _without_waiting(limiter: RateLimiter | None) -> Callable[[], bool]:
+    """Takes a grant if there is one at once. A limiter with an `acquire` of its own is asked by
+    that alone."""
+    if limiter is None:
+        return lambda: True
+    if isinstance(limiter, TokenBucket) and getattr(limiter.acquire, "__func__", None) is _ACQUIRE:
+        return limiter.try_acquire
+    return lambda: False
+
+
+_ACQUIRE: Final = TokenBucket.acquire
+
+
+@define(eq=False)
+class Grant:
+    """Leave to make one attempt: a place, and a grant of the limiter's."""
+
+    rank: Rank
+    at: float  # when it was given, or used if that was noticeably later
+    name: Any  # what the limiter knows it by
+
+
 @define(eq=False)
 class _Waiter:
     rank: Rank
     woken: anyio.Event | None = None
-    admitted: bool = False
+    grant: Grant | None = None
     gone: bool = False
 
     def wake(self) -> None:
@@ -86,6 +109,7 @@ class Admission:
     ) -> None:
         self._free = places
         self._limiter = limiter
+        self._try_acquire = _without_waiting(limiter)
         self._slow_down = _hook(limiter, "slow_down")
         self._postpone = _hook(limiter, "postpone")
         self._fastest = math.inf  # seconds from a first byte to its whole answer
@@ -108,9 +132,12 @@ class Admission:
         """Let nobody in any more, who is in line neither."""
         self._is_closed = True
 
-    async def enter(self, rank: Rank) -> None:
+    async def enter(self, rank: Rank) -> Grant:
         """Return with a place and a grant. When it is cancelled, or closed by then, nothing is
         held."""
+        self._check_open()
+        if self._leader is None and self._is_open and self._try_acquire():
+            return self._admit(rank)
         me = _Waiter(rank)
         heapq.heappush(self._line, (rank, me))
         try:
@@ -119,46 +146,41 @@ class Admission:
             else:
                 me.woken = anyio.Event()
                 await me.woken.wait()
-            if not me.admitted:
-                await self._lead(me)
+            grant = me.grant or await self._lead(me)
             self._check_open()
         except BaseException:
             self._withdraw(me)
             raise
+        return grant
 
-    def sending(self, granted_at: float) -> float:
-        """The attempt granted at `granted_at` leaves only now, for example because a connection
-        had to be made. Returns the moment from which its grant counts."""
+    def sending(self, grant: Grant) -> None:
+        """The attempt leaves only now, for example because a connection had to be made: its grant
+        counts from now."""
         now = self._clock()
-        age = now - granted_at
-        if age < UNNOTICED or self._postpone is None:
-            return granted_at
-        self._postpone(age, 0.0)
-        return now
+        age = now - grant.at
+        if age >= UNNOTICED and self._postpone is not None:
+            grant.at, grant.name = now, self._postpone(grant.name, 0.0)
 
-    def leave(self, rank: Rank, granted_at: float, *, answered: bool = True) -> None:
-        """Give the place back: the attempt whose grant counts from `granted_at` is over, with an
-        answer, which also shows how fast the service can be, or without.
+    def leave(self, grant: Grant, *, answered: bool = True) -> None:
+        """Give the place back: the attempt is over, with an answer, which also shows how fast the
+        service can be, or without.
 
         The service counted it at the latest when it would have had to, to answer as fast as it
-        ever did; so much of its delay is held against the limit, up to a small part of a second,
-        lest a slow service slow us down for nothing. In the first second, when all may queue
-        behind a burst, nobody knows how fast it can be.
+        ever did; so much of its delay is held against the limit, up to a part of a second, lest a
+        slow service slow us down for nothing. In the first second, when all may queue behind a
+        burst, nobody knows how fast it can be.
         """
         if self._postpone is not None:
             now = self._clock()
-            took = now - granted_at
+            took = now - grant.at
             if answered:
                 self._fastest = min(self._fastest, took)
                 self._learnt_at = min(self._learnt_at, now + LEARNING)
-            if now < self._learnt_at:
-                queued = min(took, LONGEST_FIRST_QUEUE)
-            else:
-                # What breaks off sooner than any answer came has queued for nothing.
-                queued = min(max(0.0, took - self._fastest), LONGEST_QUEUE)
-            # A bit more for what even the fastest took: else a window in a few runs is exceeded.
-            self._postpone(took, took - queued - UNNOTICED)
-        self._free_place(rank, answered=answered)
+            least = max(0.0, self._fastest - SLACK) if now >= self._learnt_at else 0.0
+            queued = min(took - least, LONGEST_QUEUE)
+            # What breaks off sooner than any answer came has queued for nothing.
+            self._postpone(grant.name, took - max(0.0, queued))
+        self._free_place(grant.rank, answered=answered)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -204,27 +226,28 @@ class Admission:
         """Seconds until the pause is over; 0.0 where there is none."""
         return max(0.0, self._paused_until - self._clock()) if self._probe_due else 0.0
 
-    async def _lead(self, me: _Waiter) -> None:
+    async def _lead(self, me: _Waiter) -> Grant:
         while True:
             await self._until_open()
             if self._limiter is not None:
                 await self._limiter.acquire()
                 if not self._is_open:
                     continue  # a pause began meanwhile: what was granted before it is void
-            first = self._admit_first()
+            first = self._first_in_line()
+            assert first is not None  # noqa: S101 - the leader itself is in line
+            heapq.heappop(self._line)
+            first.grant = self._admit(first.rank)
             if first is me:
-                return self._name_leader()
+                self._name_leader()
+                return first.grant
             first.wake()
 
-    def _admit_first(self) -> _Waiter:
-        first = self._first_in_line()
-        assert first is not None  # noqa: S101 - the leader itself is in line
-        heapq.heappop(self._line)
-        first.admitted = True
+    def _admit(self, rank: Rank) -> Grant:
+        # In the step in which the limiter granted: a step later its last grant can be another's.
         self._free -= 1
         if self._probe_due:
-            self._probe_due, self._probe = False, first.rank
-        return first
+            self._probe_due, self._probe = False, rank
+        return Grant(rank, self._clock(), getattr(self._limiter, "last_grant", None))
 
     def _name_leader(self) -> None:
         self._leader = self._first_in_line()
@@ -238,7 +261,7 @@ class Admission:
 
     def _withdraw(self, me: _Waiter) -> None:
         me.gone = True
-        if me.admitted:
+        if me.grant is not None:
             self._free_place(me.rank, answered=False)
         if self._leader is me:
             self._name_leader()

@@ -31,16 +31,15 @@ __all__ = ["RateLimiter", "TokenBucket"]
 SLOWER: Final = 0.7
 RECOVERY_PER_SECOND: Final = 0.02
 _SLOWEST: Final = 0.01
-# Seconds that a moment may lose when it is told as an age.
-_ROUNDING: Final = 1e-9
 
 
 @runtime_checkable
 class RateLimiter(Protocol):
     """What the client asks before each attempt; implement it to share a limit, for example
     between processes. A limiter may also have, as `TokenBucket` does, `slow_down()`, which is
-    called when the service says that it was too fast, and `postpone(granted_ago, used_ago)`,
-    which is called when an attempt reached the service later than its grant."""
+    called when the service says that it was too fast; and `last_grant` with
+    `postpone(grant, used_ago)`, which is called when an attempt reached the service later than
+    it was granted, with what `last_grant` was as `acquire` returned."""
 
     async def acquire(self) -> None:
         """Return once one more attempt may go. A cancelled call must spend nothing."""
@@ -73,7 +72,9 @@ class TokenBucket:
         self._clock = clock
         self._sleep = sleep
         self._queue = anyio.Lock(fast_acquire=True)
-        self._log: deque[float] = deque(maxlen=max(1, int(rate)))
+        self._log: deque[float] = deque()  # when the last `rate` grants count from, in order
+        self._logged = max(1, int(rate))
+        self._last_grant = -math.inf
         self._tokens = float(self.burst)
         self._filled_at = -math.inf
         self._factor = 1.0
@@ -84,13 +85,16 @@ class TokenBucket:
 
     async def acquire(self) -> None:
         """Return once one more may go. First come, first granted; cancelled, it spends nothing."""
-        if not self._queue.locked():
-            await checkpoint_if_cancelled()
-            if self._take() <= 0:
-                return
+        await checkpoint_if_cancelled()
+        if self.try_acquire():
+            return
         async with self._queue:
             while (delay := self._take()) > 0:
                 await self._sleep(delay)
+
+    def try_acquire(self) -> bool:
+        """Take a grant if that needs no waiting; False if others wait or none is due."""
+        return not self._queue.locked() and self._take() <= 0
 
     def slow_down(self) -> None:
         """The service said that it was too fast: go on at 0.7 of the present rate, and recover
@@ -100,15 +104,20 @@ class TokenBucket:
         self._slowed_at = now
         self._tokens = min(self._tokens, 1.0)
 
-    def postpone(self, granted_ago: float, used_ago: float) -> None:
-        """The grant of so many seconds ago counts from `used_ago` seconds ago on, because that is
-        when its request can have reached the service, whose windows are the ones that matter.
-        Ages and not moments: the caller's clock may be another than this bucket's."""
-        now = self._clock()
-        index = bisect.bisect_right(self._log, now - granted_ago + _ROUNDING) - 1
-        if index >= 0:
-            del self._log[index]
-            bisect.insort(self._log, now - used_ago)
+    def postpone(self, grant: float, used_ago: float) -> float:
+        """The grant that `last_grant` named counts from `used_ago` seconds ago on, because that
+        is when its request can have reached the service, whose windows are the ones that matter.
+        Returns what names it from now on. An age and not a moment: the caller's clock may be
+        another than this bucket's."""
+        index = bisect.bisect_left(self._log, grant)
+        if index < len(self._log) and self._log[index] == grant:
+            del self._log[index]  # else as many newer ones have pushed it out
+        return self._record(self._clock() - used_ago)
+
+    @property
+    def last_grant(self) -> float:
+        """When the latest grant was given, on this bucket's clock; it names it for `postpone`."""
+        return self._last_grant
 
     @property
     def current_rate(self) -> float:
@@ -129,8 +138,18 @@ class TokenBucket:
         if due > now:
             return due - now
         self._tokens -= 1
-        self._log.append(now)
+        self._last_grant = self._record(now)
         return 0.0
+
+    def _record(self, moment: float) -> float:
+        log = self._log
+        if log and moment < log[-1]:
+            bisect.insort(log, moment)
+        else:
+            log.append(moment)
+        if len(log) > self._logged:
+            log.popleft()
+        return moment
 
     def _token_due(self, now: float, rate: float) -> float:
         pace = self.per / rate

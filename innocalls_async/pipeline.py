@@ -11,6 +11,7 @@ cancelled: a create whose bytes may have left is in doubt, and is never said to 
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import anyio
@@ -190,10 +191,10 @@ class Pipeline:
         if self._is_past_deadline(run, self._admission.pause_left):
             raise self._out_of_time(run)
         asked = self._clock()
-        await self._admission.enter(run.rank)
+        grant = await self._admission.enter(run.rank)
         began = self._clock()
         run.attempts += 1
-        attempt = Attempt(self._timeout, began, self._admission.sending)
+        attempt = Attempt(self._timeout, partial(self._admission.sending, grant))
         answered = False
         try:
             message = self._begun(run, began - asked) if run.is_watched else run.message
@@ -208,7 +209,7 @@ class Pipeline:
             self._ended(run, began, None, error)
             raise
         finally:
-            self._admission.leave(run.rank, attempt.granted_at, answered=answered)
+            self._admission.leave(grant, answered=answered)
         run.note(ending)
         self._ended(run, began, ending.status, ending.error)
         return ending

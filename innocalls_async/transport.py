@@ -67,19 +67,18 @@ _BEFORE_SENDING = (
 
 @define
 class Attempt:
-    """What is known of one exchange under way. `timeout` is seconds for all of it. When its first
-    byte leaves, `on_sending` is told since when its grant counts, and says from when it does."""
+    """What is known of one exchange under way. `timeout` is seconds for all of it; `on_sending`
+    is called as its first byte leaves."""
 
     timeout: float
-    granted_at: float = 0.0
-    on_sending: Callable[[float], float] | None = None
+    on_sending: Callable[[], object] | None = None
     sent: bool = False
 
     def sending(self) -> None:
         """The next thing done is the first write of the request."""
         self.sent = True
         if self.on_sending is not None:
-            self.granted_at = self.on_sending(self.granted_at)
+            self.on_sending()
 
 
 class ExchangeError(Exception):
@@ -163,8 +162,10 @@ class Pool:
         self._closed = False
 
     async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply:
-        # Before the exchange, so that no reply waits for it.
-        await self._close_idle(current_time() - IDLE_SECONDS)
+        idle_since = current_time() - IDLE_SECONDS
+        if self._free and self._free[0][0] < idle_since:
+            # Before the exchange, so that no reply waits for it.
+            await self._close_idle(idle_since)
         transport = self._free.pop()[1] if self._free else self._open()
         try:
             reply = await _exchange(transport.handle_async_request, origin, message, attempt)

@@ -228,19 +228,18 @@ class _Multipart:
     """
 
     def __init__(self) -> None:
-        boundary = os.urandom(16).hex().encode()
-        self.content_type = b"multipart/form-data; boundary=" + boundary
+        boundary = os.urandom(16).hex()
+        self.content_type = f"multipart/form-data; boundary={boundary}".encode()
         self._heads = {
-            name: b'--%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n'
-            % (boundary, name.encode())
+            name: f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'
             for name in _FORM
         }
-        self._end = b"--" + boundary + b"--\r\n"
+        self._end = f"--{boundary}--\r\n"
 
     def __call__(self, fields: dict[str, str]) -> bytes:
         heads = self._heads
-        parts = [heads[name] + value.encode() + b"\r\n" for name, value in fields.items()]
-        return b"".join(parts) + self._end
+        parts = [f"{heads[name]}{value}\r\n" for name, value in fields.items()]
+        return "".join([*parts, self._end]).encode()
 
 
 class _Urlencoded:

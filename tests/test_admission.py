@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from innocalls_async import TokenBucket
 from innocalls_async.admission import (
     LEARNING,
-    LONGEST_FIRST_QUEUE,
     LONGEST_QUEUE,
-    UNNOTICED,
+    SLACK,
     Admission,
 )
 
@@ -40,16 +39,29 @@ class Door:
 
     async def visit(self, priority: int, number: int, seconds: float = 0.0) -> None:
         rank = (priority, number)
-        await self.admission.enter(rank)
+        grant = await self.admission.enter(rank)
         self.came.append(rank)
-        self.at.append(granted := anyio.current_time())
+        self.at.append(grant.at)
         self.inside += 1
         self.most = max(self.most, self.inside)
         try:
             await anyio.sleep(seconds)
         finally:
             self.inside -= 1
-            self.admission.leave(rank, granted)
+            self.admission.leave(grant)
+
+
+class Listening(TokenBucket):
+    """Keeps how much later than granted each grant was said to count."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__(rate)
+        self.late: list[float] = []
+
+    def postpone(self, grant: float, used_ago: float) -> float:
+        moment = super().postpone(grant, used_ago)
+        self.late.append(moment - grant)
+        return moment
 
 
 def a_door(places: int = 10, limiter: TokenBucket | None = None) -> Door:
@@ -88,7 +100,7 @@ async def test_a_limiters_grant_goes_to_the_first_in_line() -> None:
             await anyio.sleep(SETTLE)
     assert door.came == [(0, 0), (0, 3), (1, 1), (1, 2)]
     gaps = [later - earlier for earlier, later in zip(door.at, door.at[1:], strict=False)]
-    assert gaps == pytest.approx([1.0 + UNNOTICED] * 3)
+    assert gaps == pytest.approx([1.0] * 3)
 
 
 async def test_no_grant_is_asked_for_without_a_place() -> None:
@@ -132,10 +144,10 @@ class TestPause:
         admission, rank = Admission(1, None), (CREATE, 1)
         said = []
         for _ in pauses:
-            await admission.enter(rank)
+            grant = await admission.enter(rank)
             await anyio.sleep(0.01)
-            said.append(admission.limited(rank, now := anyio.current_time(), seconds))
-            admission.leave(rank, now)
+            said.append(admission.limited(rank, anyio.current_time(), seconds))
+            admission.leave(grant)
         assert said == pytest.approx(pauses)
 
     async def test_a_probe_that_went_well_ends_the_doubling(self) -> None:
@@ -143,14 +155,12 @@ class TestPause:
         limiter = TokenBucket(100)
         admission, rank = Admission(1, limiter), (CREATE, 1)
         for expected in (1.0, 2.0, 1.0):
-            await admission.enter(rank)
-            began = anyio.current_time()
+            grant = await admission.enter(rank)
             await anyio.sleep(0.01)
-            assert admission.limited(rank, began, None) == expected
-            admission.leave(rank, began)
+            assert admission.limited(rank, grant.at, None) == expected
+            admission.leave(grant)
             if expected == 2.0:
-                await admission.enter(rank)  # the probe, answered
-                admission.leave(rank, anyio.current_time())
+                admission.leave(await admission.enter(rank))  # the probe, answered
         assert limiter.current_rate == pytest.approx(100 * 0.7 * 0.7, rel=0.15)
 
     async def test_a_volley_of_429_slows_down_once(self) -> None:
@@ -180,8 +190,10 @@ class TestPause:
 
         admission = Admission(1, Shared())
         assert admission.limited((CREATE, 1), anyio.current_time(), 2.0) == 2.0
-        assert admission.sending(anyio.current_time() - 1) == anyio.current_time() - 1
-        await admission.enter((CREATE, 2))
+        grant = await admission.enter((CREATE, 2))
+        await anyio.sleep(1)
+        admission.sending(grant)
+        admission.leave(grant)
         assert admission.pause_left == 0
 
     async def test_a_grant_from_before_a_pause_is_void(self) -> None:
@@ -199,16 +211,16 @@ class TestPause:
         """A lost or cancelled probe has shown nothing: not everyone goes after it."""
         door = a_door()
         admission, first, second = door.admission, (CREATE, 0), (CREATE, 1)
-        await admission.enter(first)
-        admission.limited(first, now := anyio.current_time(), 1.0)
-        admission.leave(first, now)
-        await admission.enter(second)
+        grant = await admission.enter(first)
+        admission.limited(first, anyio.current_time(), 1.0)
+        admission.leave(grant)
+        probe = await admission.enter(second)
         async with anyio.create_task_group() as group:
             for number in range(2, 7):
                 group.start_soon(door.visit, CREATE, number, 1.0)
             await anyio.sleep(SETTLE)
             assert door.inside == 0
-            admission.leave(second, anyio.current_time(), answered=False)
+            admission.leave(probe, answered=False)
             await anyio.sleep(SETTLE)
             assert door.inside == 1
             await anyio.sleep(1.0)
@@ -233,48 +245,53 @@ class TestLateUse:
     async def test_the_limiter_learns_when_a_grant_was_used(self) -> None:
         """A connection that took 0.4 s to make moves its grant by as much."""
         admission = Admission(1, TokenBucket(1))
-        await admission.enter((CREATE, 1))
-        granted = anyio.current_time()
-        assert admission.sending(granted) == granted
+        grant = await admission.enter((CREATE, 1))
+        granted = grant.at
+        admission.sending(grant)
+        assert grant.at == granted
         await anyio.sleep(0.4)
-        used = admission.sending(granted)
-        assert used == granted + 0.4
-        admission.leave((CREATE, 1), used)
-        await admission.enter((CREATE, 2))
-        assert anyio.current_time() == pytest.approx(used + 1.0 + UNNOTICED)
+        admission.sending(grant)
+        assert grant.at == granted + 0.4
+        admission.leave(grant)
+        grant = await admission.enter((CREATE, 2))
+        assert grant.at == pytest.approx(granted + 1.4)
+
+    async def test_no_others_grant_is_moved(self) -> None:
+        """Each attempt moves its own grant, in whatever order they end and begin to send."""
+        admission = Admission(3, TokenBucket(3))
+        grants = []
+        for number in range(3):
+            grants.append(await admission.enter((CREATE, number)))
+            await anyio.sleep(0.1)
+        for index, now in ((1, 0.3), (0, 0.5), (2, 0.6)):
+            await anyio.sleep_until(grants[index].at + now - index * 0.1)
+            admission.sending(grants[index])
+            admission.leave(grants[index])
+        first = grants[1].at
+        again = [await admission.enter((CREATE, number)) for number in (3, 4, 5)]
+        assert [grant.at - first for grant in again] == pytest.approx([1.0, 1.2, 1.3])
 
     async def test_a_slow_answer_counts_for_a_small_part_of_a_second(self) -> None:
         """An answer slower than the fastest ever may have queued before it was counted."""
-        moved: list[tuple[float, float]] = []
-
-        class Listening(TokenBucket):
-            def postpone(self, granted_ago: float, used_ago: float) -> None:
-                moved.append((granted_ago, used_ago))
-
-        admission = Admission(1, Listening(1))
+        limiter = Listening(100)
+        admission = Admission(1, limiter)
         for took in (0.1, 0.9, LEARNING, 0.12, 0.1, 9.0):
+            grant = await admission.enter((CREATE, 1))
             await anyio.sleep(took)
-            admission.leave((CREATE, 1), anyio.current_time() - took)
-        counted = [granted - used - UNNOTICED for granted, used in moved]
+            admission.leave(grant)
         # In the first second nobody knows what the fastest answer takes.
-        first = [0.1, LONGEST_FIRST_QUEUE]
-        assert counted == pytest.approx([*first, LONGEST_QUEUE, 0.02, 0.0, LONGEST_QUEUE])
-        assert [granted for granted, _ in moved[:2]] == pytest.approx([0.1, 0.9])
+        first, later = [0.1, LONGEST_QUEUE], [LONGEST_QUEUE, 0.02 + SLACK, SLACK, LONGEST_QUEUE]
+        assert limiter.late == pytest.approx([*first, *later])
 
     async def test_an_attempt_without_an_answer_counts_and_teaches_nothing(self) -> None:
         """It is held against the limit as late as any; only answers show how fast they can be."""
-        moved: list[tuple[float, float]] = []
-
-        class Listening(TokenBucket):
-            def postpone(self, granted_ago: float, used_ago: float) -> None:
-                moved.append((granted_ago, used_ago))
-
-        admission = Admission(1, Listening(1))
+        limiter = Listening(100)
+        admission = Admission(1, limiter)
         for took, answered in ((0.1, True), (LEARNING, True), (0.02, False), (0.12, True)):
+            grant = await admission.enter((CREATE, 1))
             await anyio.sleep(took)
-            admission.leave((CREATE, 1), anyio.current_time() - took, answered=answered)
-        counted = [granted - used - UNNOTICED for granted, used in moved]
-        assert counted == pytest.approx([0.1, LONGEST_QUEUE, 0.0, 0.02])
+            admission.leave(grant, answered=answered)
+        assert limiter.late == pytest.approx([0.1, LONGEST_QUEUE, 0.0, 0.02 + SLACK])
 
 
 @settings(deadline=None, max_examples=30)
@@ -324,12 +341,12 @@ def test_a_task_cancelled_as_it_is_admitted_gives_its_place_back() -> None:
 
     async def scenario() -> None:
         admission = Admission(1, None)
-        await admission.enter((CREATE, 1))
+        grant = await admission.enter((CREATE, 1))
         leader = asyncio.create_task(admission.enter((POLL, 2)))
         await asyncio.sleep(0)
         preferred = asyncio.create_task(admission.enter((CREATE, 3)))
         await asyncio.sleep(0)
-        admission.leave((CREATE, 1), anyio.current_time())
+        admission.leave(grant)
         await asyncio.sleep(0)
         preferred.cancel()
         await asyncio.wait_for(leader, 1)
@@ -354,12 +371,12 @@ async def test_a_limiter_that_fails_takes_no_place() -> None:
 
     async def come(number: int) -> None:
         try:
-            await admission.enter((CREATE, number))
+            grant = await admission.enter((CREATE, number))
         except OSError:
             failed.append(number)
         else:
             came.append(number)
-            admission.leave((CREATE, number), anyio.current_time())
+            admission.leave(grant)
 
     async with anyio.create_task_group() as group:
         for number in range(4):

@@ -431,7 +431,7 @@ class Shared:
         if self.at == "acquire":
             raise OSError("the limiter's server is away")
 
-    def postpone(self, granted_at: float, used_at: float) -> None:
+    def postpone(self, grant: None, used_ago: float) -> None:
         if self.at == "postpone":
             raise OSError("the limiter's server is away")
 

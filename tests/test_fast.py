@@ -378,7 +378,7 @@ async def test_error_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_failing_callback_loses_no_connection() -> None:
     """Should what is told of the sending fail, nothing is sent and the connection ends."""
 
-    def fail(granted_at: float) -> float:
+    def fail() -> None:
         raise LookupError
 
     async with serving() as server, FastTransport(1) as transport:

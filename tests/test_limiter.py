@@ -208,47 +208,68 @@ class TestPostpone:
         clock = FakeClock()
         bucket = TokenBucket(2, burst=2, clock=clock, sleep=clock.skip)
         await bucket.acquire()
+        first = bucket.last_grant
         await bucket.acquire()
         clock.now = 0.6
-        bucket.postpone(0.6, 0.2)
-        bucket.postpone(0.6, 0.0)
+        assert bucket.postpone(first, 0.2) == pytest.approx(0.4)
+        bucket.postpone(bucket.last_grant, 0.0)
         await bucket.acquire()
         assert clock.now >= 1.4
         await bucket.acquire()
         assert clock.now >= 1.6
 
-    async def test_a_grant_that_is_forgotten_changes_nothing(self) -> None:
-        """What left the log long ago cannot be moved."""
-        clock = FakeClock(10.0)
+    async def test_a_grant_used_after_newer_ones_counts_too(self) -> None:
+        """One a second, and a request whose connection took longer than that to make."""
+        clock = FakeClock()
         bucket = TokenBucket(1, clock=clock, sleep=clock.skip)
-        bucket.postpone(5.0, 1.0)
         await bucket.acquire()
-        bucket.postpone(5.0, -2.0)
-        assert clock.now == 10.0
+        slow = bucket.last_grant
+        for _ in range(2):
+            await bucket.acquire()
+        clock.now = 2.9
+        slow = bucket.postpone(slow, 0.0)
+        clock.now = 3.0
+        bucket.postpone(slow, 0.0)
         await bucket.acquire()
-        assert clock.now == 11.0
+        assert clock.now == 4.0
 
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=60)
     @given(st.integers(1, 60), SEEDS)
     async def test_uses_keep_the_limit_where_grants_did_not_turn_into_uses_at_once(
         self, rate: int, seed: int
     ) -> None:
-        """With each use reported as it happens, no grant comes before `per` after the use that
-        is `rate` places before it."""
+        """Many at a time, used late and told out of order: no grant comes before `per` after the
+        use that is `rate` places before it."""
         chance, clock = random.Random(seed), FakeClock()
         bucket = TokenBucket(rate, clock=clock, sleep=clock.skip)
-        uses: list[float] = []
-        for _ in range(300):
+        under_way: list[float] = []
+        used: list[float] = []
+        for _ in range(400):
             await bucket.acquire()
-            granted = clock.now
-            assert len(uses) < rate or granted - sorted(uses)[-rate] >= 1.0
-            if chance.random() < 0.3:
-                clock.now += chance.random() / rate
-                bucket.postpone(clock.now - granted, 0.0)
-            uses.append(clock.now)
-        assert all(
-            later - earlier >= 1.0 for earlier, later in zip(uses, uses[rate:], strict=False)
-        )
+            uses = sorted(used + under_way)
+            assert len(uses) < rate or clock.now - uses[-rate] >= 1.0
+            under_way.append(bucket.last_grant)
+            while under_way and chance.random() < 0.5:
+                clock.now += chance.choice((0.0, chance.random() / rate))
+                late = under_way.pop(chance.randrange(len(under_way)))
+                used.append(bucket.postpone(late, 0.0))
+                assert used[-1] == clock.now
+
+
+async def test_a_grant_at_once_or_none() -> None:
+    """`try_acquire` never waits, spends nothing for a no, and passes nobody who waits."""
+    bucket = TokenBucket(2, per=20)
+    assert [bucket.try_acquire() for _ in range(3)] == [True, True, False]
+    async with anyio.create_task_group() as group:
+        group.start_soon(bucket.acquire)
+        await anyio.sleep(19.999)
+        group.start_soon(bucket.acquire)
+        await anyio.sleep(0.0005)
+        assert not bucket.try_acquire()
+        await anyio.sleep(20)
+    assert [bucket.try_acquire() for _ in range(2)] == [False, False]
+    await anyio.sleep(20)
+    assert bucket.try_acquire()
 
 
 async def test_on_its_own_clock_it_waits() -> None:

@@ -109,7 +109,8 @@ async def limiters() -> list[RateLimiter]:
     TokenBucket(rate=1, per=1, burst=None)
     assert_type(await bucket.acquire(), None)
     assert_type(bucket.slow_down(), None)
-    assert_type(bucket.postpone(0.0, 1.0), None)
+    assert_type(bucket.try_acquire(), bool)
+    assert_type(bucket.postpone(bucket.last_grant, 1.0), float)
     assert_type(bucket.current_rate, float)
     assert_type(bucket.burst, int)
     return [bucket, Shared()]
