@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from campaign_drill import drill, row, write_calls
@@ -46,6 +48,8 @@ def test_run_again_and_status(tmp_path: Path) -> None:
     assert (code, "5 scheduled" in output) == (0, True)
     code, output = _run("status", ledger, "--json")
     assert (code, json.loads(output)["scheduled"]) == (0, 5)
+    last_run = datetime.fromisoformat(json.loads(output)["last_run_at"])
+    assert last_run.utcoffset() == last_run.astimezone(ZoneInfo("Africa/Cairo")).utcoffset()
 
 
 def test_bad_rows(tmp_path: Path) -> None:
@@ -65,9 +69,10 @@ def test_bad_rows(tmp_path: Path) -> None:
     assert not it.ledger.exists()
     code, output = _run("run", source, "--ledger", it.ledger, "--sandbox", "--skip-invalid")
     assert (code, "48 scheduled" in output) == (0, True)
-    assert "2 of the file's rows were no good and are not in this ledger" in output
+    assert "2 rows of the file left out as no good, so nobody calls them" in output
     _, output = _run("status", it.ledger, "--json")
     assert json.loads(output)["left_out"] == 2
+    assert "48 rows, 2 left out, 48 scheduled" in _run("report", it.ledger)[1]
     calls[7]["first_callee_number"] = "201000000008"
     write_calls(source, calls)
     code, output = _run("run", source, "--ledger", it.ledger, "--sandbox", "--skip-invalid")
@@ -101,7 +106,7 @@ def test_refused_rows_again(tmp_path: Path) -> None:
     assert _run("resolve", it.ledger, "--refused", "--as-sent", "--all")[0] == 2
     assert "0 rows" in _run("resolve", it.ledger, "--send-again", "--all")[1]
     code, output = _run("resolve", it.ledger, "--refused", "--send-again", "--row", "2")
-    assert (code, output.startswith("1 rows are settled")) == (0, True)
+    assert (code, output.startswith("1 row settled")) == (0, True)
     assert it.states() == {"refused": 4, "pending": 1}
 
 
@@ -144,6 +149,10 @@ def test_dry_run(tmp_path: Path) -> None:
     assert (code, plan["rows"], plan["to_send"], plan["sending_seconds"]) == (0, 2, 2, 2.0)
     assert plan["moved"] >= 1
     assert plan["last_call"] == "2040-01-04T09:00:00+02:00"
+    _, shown = _run("run", source, "--ledger", tmp_path / "run.db", "--dry-run")
+    words = [line.split() for line in shown.splitlines()]
+    assert ["last", "call", "2040-01-03", "20:00:00+02:00"] in words
+    assert ["refused", "-"] in words
     assert not (tmp_path / "run.db").exists()
 
 

@@ -66,19 +66,27 @@ def test_a_call_from_create_to_delete(address: str) -> None:
     created = innocalls("call", "create", *CALLEES, "--json", **service(address))
     assert created.returncode == 0, created.stderr
     call_id = json.loads(created.stdout)["call_id"]
-    at = ("--at", "2026-12-01 10:30")
+    at = ("--at", "2040-01-03 10:30")
     edited = innocalls("call", "edit", call_id, *CALLEES, *at, "--json", **service(address))
     assert json.loads(edited.stdout) == {"call_id": call_id, "edited": True}
     status = innocalls("call", "status", call_id, "--flow", "F1", "--json", **service(address))
     facts = json.loads(status.stdout)
     assert facts["first_recipient_number"] == "*********789"
     assert facts["first_recipient_name"] == "منى"
-    assert facts["scheduled_date_time"] == "2026-12-01T10:30:00+02:00"
+    assert facts["scheduled_date_time"] == "2040-01-03T10:30:00+02:00"
     assert facts["call_duration"] == "PT5M"
     deleted = innocalls("call", "delete", call_id, "--json", **service(address))
     assert json.loads(deleted.stdout) == {"call_id": call_id, "deleted": True}
     final = innocalls("call", "wait", call_id, "--flow", "F1", "--json", **service(address))
     assert json.loads(final.stdout)["call_status"] == "deleted"
+
+
+def test_a_time_that_is_over_is_told(address: str) -> None:
+    """The service decides what becomes of it; whoever mistyped the year should know."""
+    at = ("--at", "2020-04-23 10:30")
+    created = innocalls("call", "create", *CALLEES, *at, **service(address))
+    assert created.returncode == 0
+    assert created.stderr == "innocalls: Caution: --at 2020-04-23 10:30+02:00 is over\n"
 
 
 def test_wait_follows_a_call_to_its_end(address: str) -> None:

@@ -121,6 +121,13 @@ def test_importing_the_core_imports_no_extra() -> None:
     assert not brought & set(NOT_IMPORTED.split())
 
 
+def test_the_sandbox_says_which_extra_it_needs() -> None:
+    """Without it, what is missing is said with what to install."""
+    code = "import sys; sys.modules['starlette'] = None; import innocalls_async.sandbox"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert 'pip install "innocalls-async[sandbox]"' in done.stderr
+
+
 def test_a_limiter_of_ones_own_needs_one_method() -> None:
     """The protocol is checked at run time, too."""
 

@@ -55,6 +55,7 @@ class Report:
     name: str
     zone: ZoneInfo
     states: Mapping[str, int]
+    left_out: int  # rows of the input that were no good; they are in no state
     rates: Rates
     legs: tuple[Leg, Leg]
     by_hour: Mapping[int, Rates]
@@ -88,6 +89,7 @@ def read_report(ledger: str | Path, *, masked: bool = True) -> Report:
             name=path.name,
             zone=zone,
             states=_states(connection),
+            left_out=int(_setting(connection, "left_out", "0")),
             rates=reduce(add, by_flow.values(), Rates()),
             legs=(read_leg(connection, "first"), read_leg(connection, "second")),
             by_hour=read_by_hour(connection, zone),
@@ -113,8 +115,13 @@ def _snapshot(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _zone(connection: sqlite3.Connection) -> ZoneInfo:
-    found = connection.execute("SELECT value FROM settings WHERE name = 'timezone'").fetchone()
-    return load_zone(found[0] if found else "UTC")
+    return load_zone(_setting(connection, "timezone", "UTC"))
+
+
+def _setting(connection: sqlite3.Connection, name: str, default: str) -> str:
+    query = "SELECT value FROM settings WHERE name = ?"
+    found = connection.execute(query, (name,)).fetchone()
+    return str(found[0]) if found else default
 
 
 def _states(connection: sqlite3.Connection) -> dict[str, int]:

@@ -33,8 +33,10 @@ class Table:
 def headline(report: Report) -> list[tuple[str, str]]:
     """The few figures that matter most, with their words."""
     states = report.states
+    left_out = [("left out", f"{report.left_out:,}")] if report.left_out else []
     return [
         ("rows", f"{report.rows:,}"),
+        *left_out,
         ("scheduled", f"{states['scheduled']:,}"),
         ("refused", f"{states['refused']:,}"),
         ("in doubt", f"{states['in_doubt']:,}"),

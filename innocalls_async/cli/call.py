@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -216,6 +216,8 @@ def _request(
         request = api.BridgeRequest(flow, first, first_name, second, second_name, duration, time)
         if request.call_time is not None:
             wall_time(request.call_time, zone)  # one that comes twice is refused here and now
+            if request.call_time < datetime.now(UTC):
+                complain(f"Caution: --at {request.call_time.isoformat(' ', 'minutes')} is over")
         return request
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,7 @@ from innocalls_async.campaign.draft import back_up
 from innocalls_async.campaign.replacing import replacing
 from innocalls_async.cli.campaign_run import exit_code, tell, told
 from innocalls_async.cli.common import Json, console, fail, print_json
+from innocalls_async.times import load_zone
 
 if TYPE_CHECKING:
     from innocalls_async.campaign.report import Report
@@ -41,11 +42,12 @@ def status(ledger: LedgerFile, as_json: Json = False) -> None:
         counts = opened.counts()
         runs = list(opened.select("SELECT started_at, ended_at, result FROM runs ORDER BY run"))
         left_out = int(opened.setting("left_out") or 0)
+        zone = load_zone(opened.setting("timezone") or "UTC")
     last = runs[-1] if runs else (None, None, None)
     more = {
         "left_out": left_out,  # of the file, as no good: they are in no state
         "runs": len(runs),
-        "last_run_at": last[0] and datetime.fromtimestamp(last[0], UTC).isoformat(),
+        "last_run_at": last[0] and datetime.fromtimestamp(last[0], zone),
         "last_result": last[2],
     }
     if as_json:
@@ -131,8 +133,20 @@ def tell_facts(facts: Mapping[str, object], *, as_json: bool) -> None:
         return
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        table.add_row(name.replace("_", " "), "-" if value in (None, {}) else str(value))
+        table.add_row(name.replace("_", " "), _shown(value))
     console.print(table)
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case datetime():
+            return value.isoformat(" ", "seconds")
+        case Mapping():
+            return ", ".join(f"{name} {_shown(one)}" for name, one in value.items()) or "-"
+        case _:
+            return str(value)
 
 
 def tell_counts(counts: Mapping[State, int], *, as_json: bool, more: Mapping[str, object]) -> None:

@@ -18,7 +18,7 @@ from innocalls_async.campaign.moving import reschedule as move
 from innocalls_async.campaign.watching import Watch, Watched
 from innocalls_async.cli.campaign_progress import News, unheard, watch_news
 from innocalls_async.cli.campaign_run import Rate, Service, attended, tell, told
-from innocalls_async.cli.common import BaseUrl, Exit, Json, fail, print_json, read_token, run
+from innocalls_async.cli.common import BaseUrl, Exit, Json, count, fail, print_json, read_token, run
 
 __all__ = ["cancel", "reschedule", "resolve", "watch"]
 
@@ -68,14 +68,14 @@ def resolve(
     selection = _selection(row, ref, every=every)
     with told(), Campaign.open(ledger) as campaign:
         campaign.ledger.require(selection)
-        count = after.resolve(
+        settled = after.resolve(
             campaign.ledger, again if send_again else "sent", selection, call_id=call_id
         )
     if as_json:
-        print_json({"resolved": count})
+        print_json({"resolved": settled})
     else:
-        follows = "; the `run` command sends them" if send_again and count else ""
-        tell(f"{count} rows are settled{follows}.")
+        follows = "; the `run` command sends them" if send_again and settled else ""
+        tell(f"{count(settled, 'row')} settled{follows}.")
 
 
 def cancel(
@@ -228,7 +228,7 @@ def _tell_swept(swept: Swept, done: str, *, as_json: bool) -> None:
 
 def _tell_people(swept: Swept, done: str) -> None:
     tell(
-        f"{swept.here} rows {done} here, {swept.at_service} {done} at the service, "
+        f"{count(swept.here, 'row')} {done} here, {swept.at_service} {done} at the service, "
         f"{swept.failed} failed there, {swept.left} left as they are."
     )
     if swept.went_on:

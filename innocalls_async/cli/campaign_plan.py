@@ -12,7 +12,7 @@ from innocalls_async.campaign.store import is_ledger_there
 from innocalls_async.cli.campaign_account import tell_facts
 from innocalls_async.cli.campaign_progress import complain, tell
 from innocalls_async.cli.campaign_run import Rate
-from innocalls_async.cli.common import fail
+from innocalls_async.cli.common import count, fail
 
 __all__ = ["show_plan", "tell_loaded"]
 
@@ -23,8 +23,8 @@ def tell_loaded(campaign: Campaign, *, as_json: bool) -> None:
         _tell_rows(campaign)
     if left_out := int(campaign.ledger.setting("left_out") or 0):
         complain(
-            f"Caution: {left_out} of the file's rows were no good and are not in this ledger, so "
-            "nobody calls them: mend them in a file of their own, with a ledger of its own."
+            f"Caution: {count(left_out, 'row')} of the file left out as no good, so nobody calls "
+            "them: mend them in a file of their own, with a ledger of its own."
         )
     for caution in campaign.cautions():
         complain(f"Caution: {caution}.")
@@ -34,19 +34,19 @@ def _tell_rows(campaign: Campaign) -> None:
     loaded = campaign.loaded
     if loaded is None:
         left = campaign.progress.left
-        tell(f"Going on with {campaign.ledger.path}: {left} rows are left.")
+        tell(f"Going on with {campaign.ledger.path}: {count(left, 'row')} left.")
     else:
         _tell_input(loaded)
     if campaign.ledger.recovered:
         tell(
-            f"{campaign.ledger.recovered} rows were being sent when the last run was killed; they "
-            "are in doubt now."
+            f"{count(campaign.ledger.recovered, 'row')} on the wire when the last run was killed: "
+            "in doubt now."
         )
 
 
 def _tell_input(loaded: Loaded) -> None:
     skipped = f", {loaded.skipped} left out" if loaded.skipped else ""
-    tell(f"{loaded.rows} rows{skipped}.")
+    tell(f"{count(loaded.rows, 'row')}{skipped}.")
     if loaded.ignored:
         tell(f"Columns that nothing is done with: {', '.join(loaded.ignored)}.")
 
@@ -68,9 +68,9 @@ def show_plan(
         "moved": plan.moved,
         "refused": {str(refusal): count for refusal, count in plan.refused.items()},
         "on_do_not_call_list": loaded.rows - plan.rows,
-        "first_call": plan.first_call and plan.first_call.isoformat(),
-        "last_call": plan.last_call and plan.last_call.isoformat(),
-        "busiest_hour": busiest and {"from": busiest[0].isoformat(), "calls": busiest[1]},
+        "first_call": plan.first_call,
+        "last_call": plan.last_call,
+        "busiest_hour": busiest and {"from": busiest[0], "calls": busiest[1]},
         "sending_seconds": round(plan.sending_seconds(rate.a_second), 1),
     }
     tell_facts(facts, as_json=as_json)

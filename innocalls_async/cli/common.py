@@ -32,6 +32,7 @@ __all__ = [
     "Json",
     "PlainHttp",
     "console",
+    "count",
     "fail",
     "in_options",
     "print_json",
@@ -110,6 +111,11 @@ def read_token() -> str:
     if not sys.stdin.isatty():
         fail("no token: set INNOCALLS_TOKEN, or run this in a terminal to be asked for it")
     return str(typer.prompt("Token", hide_input=True, err=True))
+
+
+def count(number: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def fail(message: str, code: Exit = Exit.USAGE) -> NoReturn:

@@ -12,11 +12,15 @@ numbers, and how those are masked, it shares.
 
 from __future__ import annotations
 
-from innocalls_async.sandbox.account import Account, CallRecord
-from innocalls_async.sandbox.faults import FAULTS, OPERATIONS, Fault, parse_faults
-from innocalls_async.sandbox.forms import CallForm
-from innocalls_async.sandbox.profiles import PROFILES
-from innocalls_async.sandbox.sandbox import Sandbox
+try:
+    from innocalls_async.sandbox.account import Account, CallRecord
+    from innocalls_async.sandbox.faults import FAULTS, OPERATIONS, Fault, parse_faults
+    from innocalls_async.sandbox.forms import CallForm
+    from innocalls_async.sandbox.profiles import PROFILES
+    from innocalls_async.sandbox.sandbox import Sandbox
+except ModuleNotFoundError as error:
+    error.add_note('The sandbox needs an extra: python -m pip install "innocalls-async[sandbox]"')
+    raise
 
 __all__ = [
     "FAULTS",
