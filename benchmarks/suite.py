@@ -13,6 +13,7 @@ from benchmarks.latency import LATENCY
 from benchmarks.length import LENGTH
 from benchmarks.limiters import LIMITERS
 from benchmarks.throughput import CONNECTIONS, THROUGHPUT, TLS
+from benchmarks.tracing import TRACING
 
 __all__ = ["BENCHMARKS"]
 
@@ -27,6 +28,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
         LATENCY,
         LIMITERS,
         IMPORT,
+        TRACING,
         CAMPAIGN,
     )
 }
