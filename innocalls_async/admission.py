@@ -18,10 +18,12 @@ from __future__ import annotations
 import heapq
 import inspect
 import math
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define
 
 from innocalls_async.clock import current_time
@@ -50,7 +52,10 @@ def _hook(limiter: RateLimiter | None, name: str) -> Callable[..., Any] | None:
     hook = getattr(limiter, name, None)
     if hook is None or inspect.iscoroutinefunction(hook):
         return None
+    return _guarded(hook, name)
 
+
+def _guarded(hook: Callable[..., Any], name: str) -> Callable[..., Any]:
     def guarded(*arguments: Any) -> Any:
         try:
             return hook(*arguments)
@@ -83,6 +88,14 @@ class Grant:
 
 
 @define(eq=False)
+class _Pace:
+    """How fast one kind of operation is answered."""
+
+    fastest: float = math.inf  # seconds from the first byte out to the whole answer
+    known_at: float = math.inf  # from then on that is believed to be as fast as it can be
+
+
+@define(eq=False)
 class _Waiter:
     rank: Rank
     woken: anyio.Event | None = None
@@ -112,8 +125,8 @@ class Admission:
         self._try_acquire = _without_waiting(limiter)
         self._slow_down = _hook(limiter, "slow_down")
         self._postpone = _hook(limiter, "postpone")
-        self._fastest = math.inf  # seconds from a first byte to its whole answer
-        self._learnt_at = math.inf
+        self._last_grant = _guarded(lambda: getattr(limiter, "last_grant", None), "last_grant")
+        self._paces: defaultdict[str, _Pace] = defaultdict(_Pace)
         self._first_pause = first_pause
         self._longest_pause = longest_pause
         self._clock = clock
@@ -136,6 +149,7 @@ class Admission:
         """Return with a place and a grant. When it is cancelled, or closed by then, nothing is
         held."""
         self._check_open()
+        await checkpoint_if_cancelled()
         if self._leader is None and self._is_open and self._try_acquire():
             return self._admit(rank)
         me = _Waiter(rank)
@@ -148,6 +162,9 @@ class Admission:
                 await me.woken.wait()
             grant = me.grant or await self._lead(me)
             self._check_open()
+            # A cancellation that crosses the admission would be delivered at the next await, which
+            # can come behind the first bytes: who stopped us would never hear of them.
+            await checkpoint_if_cancelled()
         except BaseException:
             self._withdraw(me)
             raise
@@ -159,11 +176,15 @@ class Admission:
         now = self._clock()
         age = now - grant.at
         if age >= UNNOTICED and self._postpone is not None:
-            grant.at, grant.name = now, self._postpone(grant.name, 0.0)
+            grant.at = now
+            name = self._postpone(grant.name, 0.0)
+            grant.name = grant.name if name is None else name
 
-    def leave(self, grant: Grant, *, answered: bool = True) -> None:
-        """Give the place back: the attempt is over, with an answer, which also shows how fast the
-        service can be, or without.
+    def leave(
+        self, grant: Grant, kind: str = "", *, answered: bool = True, succeeded: bool = True
+    ) -> None:
+        """Give the place back: the attempt is over, with an answer or without. A success shows how
+        fast the service can do what is of that `kind`.
 
         The service counted it at the latest when it would have had to, to answer as fast as it
         ever did; so much of its delay is held against the limit, up to a part of a second, lest a
@@ -172,11 +193,11 @@ class Admission:
         """
         if self._postpone is not None:
             now = self._clock()
-            took = now - grant.at
-            if answered:
-                self._fastest = min(self._fastest, took)
-                self._learnt_at = min(self._learnt_at, now + LEARNING)
-            least = max(0.0, self._fastest - SLACK) if now >= self._learnt_at else 0.0
+            took, pace = now - grant.at, self._paces[kind]
+            if succeeded:
+                pace.fastest = min(pace.fastest, took)
+                pace.known_at = min(pace.known_at, now + LEARNING)
+            least = max(0.0, pace.fastest - SLACK) if now >= pace.known_at else 0.0
             queued = min(took - least, LONGEST_QUEUE)
             # What breaks off sooner than any answer came has queued for nothing.
             self._postpone(grant.name, took - max(0.0, queued))
@@ -244,10 +265,11 @@ class Admission:
 
     def _admit(self, rank: Rank) -> Grant:
         # In the step in which the limiter granted: a step later its last grant can be another's.
+        grant = Grant(rank, self._clock(), self._last_grant())
         self._free -= 1
         if self._probe_due:
             self._probe_due, self._probe = False, rank
-        return Grant(rank, self._clock(), getattr(self._limiter, "last_grant", None))
+        return grant
 
     def _name_leader(self) -> None:
         self._leader = self._first_in_line()

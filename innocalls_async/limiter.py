@@ -39,7 +39,8 @@ class RateLimiter(Protocol):
     between processes. A limiter may also have, as `TokenBucket` does, `slow_down()`, which is
     called when the service says that it was too fast; and `last_grant` with
     `postpone(grant, used_ago)`, which is called when an attempt reached the service later than
-    it was granted, with what `last_grant` was as `acquire` returned."""
+    it was granted, with what `last_grant` was as `acquire` returned; it may return another name
+    for the grant, to be called with the next time."""
 
     async def acquire(self) -> None:
         """Return once one more attempt may go. A cancelled call must spend nothing."""
@@ -102,7 +103,8 @@ class TokenBucket:
         now = self._clock()
         self._factor = max(_SLOWEST, self._current_factor(now) * SLOWER)
         self._slowed_at = now
-        self._tokens = min(self._tokens, 1.0)
+        # No burst is left over, nor what would have been gained since the last grant.
+        self._tokens, self._filled_at = min(self._tokens, 1.0), now
 
     def postpone(self, grant: float, used_ago: float) -> float:
         """The grant that `last_grant` named counts from `used_ago` seconds ago on, because that
@@ -112,7 +114,7 @@ class TokenBucket:
         index = bisect.bisect_left(self._log, grant)
         if index < len(self._log) and self._log[index] == grant:
             del self._log[index]  # else as many newer ones have pushed it out
-        return self._record(self._clock() - used_ago)
+        return self._record(max(grant, self._clock() - used_ago))
 
     @property
     def last_grant(self) -> float:

@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 from attrs import define
 
 from innocalls_async import events
@@ -195,21 +194,19 @@ class Pipeline:
         began = self._clock()
         run.attempts += 1
         attempt = Attempt(self._timeout, partial(self._admission.sending, grant))
-        answered = False
+        answered = succeeded = False
         try:
             message = self._begun(run, began - asked) if run.is_watched else run.message
-            # A cancellation that crosses the admission is delivered at the next await, which can
-            # come behind the first bytes: who stopped us would never hear of them.
-            await anyio.lowlevel.checkpoint_if_cancelled()
             run.attempt = attempt
             ending = await self._exchange(message, attempt)
-            answered = ending.status is not None
+            answered, succeeded = ending.status is not None, ending.error is None
             self._heed(run, ending, began)
         except BaseException as error:
             self._ended(run, began, None, error)
             raise
         finally:
-            self._admission.leave(grant, answered=answered)
+            kind = run.message.operation.name
+            self._admission.leave(grant, kind, answered=answered, succeeded=succeeded)
         run.note(ending)
         self._ended(run, began, ending.status, ending.error)
         return ending

@@ -283,15 +283,81 @@ class TestLateUse:
         first, later = [0.1, LONGEST_QUEUE], [LONGEST_QUEUE, 0.02 + SLACK, SLACK, LONGEST_QUEUE]
         assert limiter.late == pytest.approx([*first, *later])
 
-    async def test_an_attempt_without_an_answer_counts_and_teaches_nothing(self) -> None:
-        """It is held against the limit as late as any; only answers show how fast they can be."""
+    async def test_an_attempt_that_failed_counts_and_teaches_nothing(self) -> None:
+        """It is held against the limit as late as any; only successes show how fast it can be."""
         limiter = Listening(100)
         admission = Admission(1, limiter)
         for took, answered in ((0.1, True), (LEARNING, True), (0.02, False), (0.12, True)):
             grant = await admission.enter((CREATE, 1))
             await anyio.sleep(took)
-            admission.leave(grant, answered=answered)
+            admission.leave(grant, succeeded=answered)
         assert limiter.late == pytest.approx([0.1, LONGEST_QUEUE, 0.0, 0.02 + SLACK])
+
+    async def test_each_kind_has_a_pace_of_its_own(self) -> None:
+        """A delete that is answered sooner than any create does not make every create late."""
+        limiter = Listening(100)
+        admission = Admission(1, limiter)
+        for kind, took in (("create", LEARNING), ("delete", 0.01), ("create", LEARNING)):
+            grant = await admission.enter((CREATE, 1))
+            await anyio.sleep(took)
+            admission.leave(grant, kind)
+        assert limiter.late == pytest.approx([LONGEST_QUEUE, 0.01, SLACK])
+
+
+class Away:
+    """A limiter of somebody's own whose server is away, for whatever is named."""
+
+    def __init__(self, *parts: str) -> None:
+        self.parts = parts
+        self.asked: list[object] = []
+
+    async def acquire(self) -> None: ...
+
+    @property
+    def last_grant(self) -> str:
+        if "last_grant" in self.parts:
+            raise OSError("away")
+        return "grant-1"
+
+    def postpone(self, grant: object, used_ago: float) -> None:
+        self.asked.append(grant)
+        if "postpone" in self.parts:
+            raise OSError("away")
+
+
+async def test_a_limiter_whose_parts_fail_costs_no_place() -> None:
+    """An error of `last_grant`, as somebody is admitted or let in by another, is only logged."""
+    door = Door(Admission(1, Away("last_grant")))
+    async with anyio.create_task_group() as group:
+        for rank in [(CREATE, 0), (POLL, 1), (CREATE, 2), (CREATE, 3)]:
+            group.start_soon(door.visit, *rank, 1.0)
+            await anyio.sleep(SETTLE)
+    assert door.came == [(0, 0), (0, 2), (0, 3), (1, 1)]
+
+
+@pytest.mark.parametrize("parts", [(), ("postpone",)])
+async def test_a_grant_keeps_its_name(parts: tuple[str, ...]) -> None:
+    """A `postpone` that returns no other name, or fails, is called with the same one again."""
+    admission = Admission(1, limiter := Away(*parts))
+    grant = await admission.enter((CREATE, 1))
+    await anyio.sleep(0.5)
+    admission.sending(grant)
+    admission.leave(grant)
+    assert limiter.asked == ["grant-1", "grant-1"]
+
+
+async def test_who_is_cancelled_already_spends_nothing() -> None:
+    """A crowd that comes when it is told to go leaves the places and the grants to others."""
+    admission = Admission(3, TokenBucket(2, per=20))
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(admission.enter, (CREATE, number))
+    began = anyio.current_time()
+    for number in range(2):
+        await admission.enter((CREATE, number))
+    assert anyio.current_time() == began
 
 
 @settings(deadline=None, max_examples=30)

@@ -167,12 +167,13 @@ class TestSlowDown:
         bucket = TokenBucket(100, clock=clock, sleep=clock.skip)
         await bucket.acquire()
         grants = [clock.now]
+        clock.now = 0.5
         bucket.slow_down()
-        while clock.now < 1.0:
+        while clock.now < 1.5:
             await bucket.acquire()
             grants.append(clock.now)
         assert 69 <= len(grants) <= 73
-        assert grants.count(0.0) == 2
+        assert grants.count(0.5) == 1
         while clock.now < 60.0:
             await bucket.acquire()
             grants.append(clock.now)
