@@ -16,83 +16,24 @@ once that came back without another 429.
 from __future__ import annotations
 
 import heapq
-import inspect
 import math
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define
 
 from innocalls_async.clock import current_time
-from innocalls_async.events import LOGGER
-from innocalls_async.limiter import RateLimiter, TokenBucket
+from innocalls_async.grants import Grant, Grants
+from innocalls_async.limiter import RateLimiter
 
-__all__ = ["Admission", "Grant", "Rank"]
+__all__ = ["Admission", "Rank"]
 
 Rank: TypeAlias = tuple[int, int]  # priority (the lower goes first), then the operation's number
 
 # The least seconds for a 429 that says how long to wait, unless the policy's pauses are shorter.
 LEAST_PAUSE: Final = 0.05
-# Seconds between a grant and its use that are not worth telling the limiter of.
-UNNOTICED: Final = 0.001
-# The most seconds that a request is believed to have queued in front of the service, and those
-# that even the fastest answer may have been slower than it could be.
-LONGEST_QUEUE: Final = 0.2
-SLACK: Final = 0.005
-# Seconds after the first answer in which the fastest one is not known yet.
-LEARNING: Final = 1.0
-
-
-def _hook(limiter: RateLimiter | None, name: str) -> Callable[..., Any] | None:
-    """What a limiter may have beside `acquire`. An error of its own must not cost us an answer
-    that is there already."""
-    hook = getattr(limiter, name, None)
-    if hook is None or inspect.iscoroutinefunction(hook):
-        return None
-    return _guarded(hook, name)
-
-
-def _guarded(hook: Callable[..., Any], name: str) -> Callable[..., Any]:
-    def guarded(*arguments: Any) -> Any:
-        try:
-            return hook(*arguments)
-        except Exception:
-            LOGGER.exception("the limiter's %s failed", name)
-
-    return guarded
-
-
-def _without_waiting(limiter: RateLimiter | None) -> Callable[[], bool]:
-    """Takes a grant if there is one at once. A limiter with an `acquire` of its own is asked by
-    that alone."""
-    if limiter is None:
-        return lambda: True
-    if isinstance(limiter, TokenBucket) and getattr(limiter.acquire, "__func__", None) is _ACQUIRE:
-        return limiter.try_acquire
-    return lambda: False
-
-
-_ACQUIRE: Final = TokenBucket.acquire
-
-
-@define(eq=False)
-class Grant:
-    """Leave to make one attempt: a place, and a grant of the limiter's."""
-
-    rank: Rank
-    at: float  # when it was given, or used if that was noticeably later
-    name: Any  # what the limiter knows it by
-
-
-@define(eq=False)
-class _Pace:
-    """How fast one kind of operation is answered."""
-
-    fastest: float = math.inf  # seconds from the first byte out to the whole answer
-    known_at: float = math.inf  # from then on that is believed to be as fast as it can be
 
 
 @define(eq=False)
@@ -121,12 +62,7 @@ class Admission:
         sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
     ) -> None:
         self._free = places
-        self._limiter = limiter
-        self._try_acquire = _without_waiting(limiter)
-        self._slow_down = _hook(limiter, "slow_down")
-        self._postpone = _hook(limiter, "postpone")
-        self._last_grant = _guarded(lambda: getattr(limiter, "last_grant", None), "last_grant")
-        self._paces: defaultdict[str, _Pace] = defaultdict(_Pace)
+        self._grants = Grants(limiter, clock)
         self._first_pause = first_pause
         self._longest_pause = longest_pause
         self._clock = clock
@@ -150,7 +86,7 @@ class Admission:
         held."""
         self._check_open()
         await checkpoint_if_cancelled()
-        if self._leader is None and self._is_open and self._try_acquire():
+        if self._leader is None and self._is_open and self._grants.try_acquire():
             return self._admit(rank)
         me = _Waiter(rank)
         heapq.heappush(self._line, (rank, me))
@@ -170,38 +106,18 @@ class Admission:
             raise
         return grant
 
-    def sending(self, grant: Grant) -> None:
-        """The attempt leaves only now, for example because a connection had to be made: its grant
-        counts from now."""
-        now = self._clock()
-        age = now - grant.at
-        if age >= UNNOTICED and self._postpone is not None:
-            grant.at = now
-            name = self._postpone(grant.name, 0.0)
-            grant.name = grant.name if name is None else name
-
     def leave(
-        self, grant: Grant, kind: str = "", *, answered: bool = True, succeeded: bool = True
+        self,
+        rank: Rank,
+        grant: Grant,
+        kind: str = "",
+        *,
+        answered: bool = True,
+        succeeded: bool = True,
     ) -> None:
-        """Give the place back: the attempt is over, with an answer or without. A success shows how
-        fast the service can do what is of that `kind`.
-
-        The service counted it at the latest when it would have had to, to answer as fast as it
-        ever did; so much of its delay is held against the limit, up to a part of a second, lest a
-        slow service slow us down for nothing. In the first second, when all may queue behind a
-        burst, nobody knows how fast it can be.
-        """
-        if self._postpone is not None:
-            now = self._clock()
-            took, pace = now - grant.at, self._paces[kind]
-            if succeeded:
-                pace.fastest = min(pace.fastest, took)
-                pace.known_at = min(pace.known_at, now + LEARNING)
-            least = max(0.0, pace.fastest - SLACK) if now >= pace.known_at else 0.0
-            queued = min(took - least, LONGEST_QUEUE)
-            # What breaks off sooner than any answer came has queued for nothing.
-            self._postpone(grant.name, took - max(0.0, queued))
-        self._free_place(grant.rank, answered=answered)
+        """Give the place back: the attempt, of that `kind` of operation, is over."""
+        grant.over(kind, succeeded=succeeded)
+        self._free_place(rank, answered=answered)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -225,8 +141,8 @@ class Admission:
         elif began > self._paused_at:
             # Attempts that were under way when the pause began prove nothing new.
             self._refused_probes = 0
-            if self._slow_down is not None:
-                self._slow_down()
+            if self._grants.slow_down is not None:
+                self._grants.slow_down()
         growth = 2.0 ** min(self._refused_probes, 10)
         if seconds is None:
             pause = self._first_pause * growth
@@ -250,10 +166,9 @@ class Admission:
     async def _lead(self, me: _Waiter) -> Grant:
         while True:
             await self._until_open()
-            if self._limiter is not None:
-                await self._limiter.acquire()
-                if not self._is_open:
-                    continue  # a pause began meanwhile: what was granted before it is void
+            await self._grants.acquire()
+            if not self._is_open:
+                continue  # a pause began meanwhile: what was granted before it is void
             first = self._first_in_line()
             assert first is not None  # noqa: S101 - the leader itself is in line
             heapq.heappop(self._line)
@@ -264,8 +179,7 @@ class Admission:
             first.wake()
 
     def _admit(self, rank: Rank) -> Grant:
-        # In the step in which the limiter granted: a step later its last grant can be another's.
-        grant = Grant(rank, self._clock(), self._last_grant())
+        grant = self._grants.last()
         self._free -= 1
         if self._probe_due:
             self._probe_due, self._probe = False, rank

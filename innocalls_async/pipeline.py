@@ -11,7 +11,6 @@ cancelled: a create whose bytes may have left is in doubt, and is never said to 
 from __future__ import annotations
 
 import itertools
-from functools import partial
 from typing import Any
 
 import anyio
@@ -193,7 +192,7 @@ class Pipeline:
         grant = await self._admission.enter(run.rank)
         began = self._clock()
         run.attempts += 1
-        attempt = Attempt(self._timeout, partial(self._admission.sending, grant))
+        attempt = Attempt(self._timeout, grant.sending)
         answered = succeeded = False
         try:
             message = self._begun(run, began - asked) if run.is_watched else run.message
@@ -206,7 +205,7 @@ class Pipeline:
             raise
         finally:
             kind = run.message.operation.name
-            self._admission.leave(grant, kind, answered=answered, succeeded=succeeded)
+            self._admission.leave(run.rank, grant, kind, answered=answered, succeeded=succeeded)
         run.note(ending)
         self._ended(run, began, ending.status, ending.error)
         return ending

@@ -14,12 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from innocalls_async import TokenBucket
-from innocalls_async.admission import (
-    LEARNING,
-    LONGEST_QUEUE,
-    SLACK,
-    Admission,
-)
+from innocalls_async.admission import Admission
+from innocalls_async.grants import LEARNING, LONGEST_QUEUE, SLACK
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +44,7 @@ class Door:
             await anyio.sleep(seconds)
         finally:
             self.inside -= 1
-            self.admission.leave(grant)
+            self.admission.leave(rank, grant)
 
 
 class Listening(TokenBucket):
@@ -147,7 +143,7 @@ class TestPause:
             grant = await admission.enter(rank)
             await anyio.sleep(0.01)
             said.append(admission.limited(rank, anyio.current_time(), seconds))
-            admission.leave(grant)
+            admission.leave(rank, grant)
         assert said == pytest.approx(pauses)
 
     async def test_a_probe_that_went_well_ends_the_doubling(self) -> None:
@@ -158,9 +154,9 @@ class TestPause:
             grant = await admission.enter(rank)
             await anyio.sleep(0.01)
             assert admission.limited(rank, grant.at, None) == expected
-            admission.leave(grant)
+            admission.leave(rank, grant)
             if expected == 2.0:
-                admission.leave(await admission.enter(rank))  # the probe, answered
+                admission.leave(rank, await admission.enter(rank))  # the probe, answered
         assert limiter.current_rate == pytest.approx(100 * 0.7 * 0.7, rel=0.15)
 
     async def test_a_volley_of_429_slows_down_once(self) -> None:
@@ -192,8 +188,8 @@ class TestPause:
         assert admission.limited((CREATE, 1), anyio.current_time(), 2.0) == 2.0
         grant = await admission.enter((CREATE, 2))
         await anyio.sleep(1)
-        admission.sending(grant)
-        admission.leave(grant)
+        grant.sending()
+        admission.leave((CREATE, 2), grant)
         assert admission.pause_left == 0
 
     async def test_a_grant_from_before_a_pause_is_void(self) -> None:
@@ -213,14 +209,14 @@ class TestPause:
         admission, first, second = door.admission, (CREATE, 0), (CREATE, 1)
         grant = await admission.enter(first)
         admission.limited(first, anyio.current_time(), 1.0)
-        admission.leave(grant)
+        admission.leave(first, grant)
         probe = await admission.enter(second)
         async with anyio.create_task_group() as group:
             for number in range(2, 7):
                 group.start_soon(door.visit, CREATE, number, 1.0)
             await anyio.sleep(SETTLE)
             assert door.inside == 0
-            admission.leave(probe, answered=False)
+            admission.leave(second, probe, answered=False)
             await anyio.sleep(SETTLE)
             assert door.inside == 1
             await anyio.sleep(1.0)
@@ -247,12 +243,12 @@ class TestLateUse:
         admission = Admission(1, TokenBucket(1))
         grant = await admission.enter((CREATE, 1))
         granted = grant.at
-        admission.sending(grant)
+        grant.sending()
         assert grant.at == granted
         await anyio.sleep(0.4)
-        admission.sending(grant)
+        grant.sending()
         assert grant.at == granted + 0.4
-        admission.leave(grant)
+        admission.leave((CREATE, 1), grant)
         grant = await admission.enter((CREATE, 2))
         assert grant.at == pytest.approx(granted + 1.4)
 
@@ -265,8 +261,8 @@ class TestLateUse:
             await anyio.sleep(0.1)
         for index, now in ((1, 0.3), (0, 0.5), (2, 0.6)):
             await anyio.sleep_until(grants[index].at + now - index * 0.1)
-            admission.sending(grants[index])
-            admission.leave(grants[index])
+            grants[index].sending()
+            admission.leave((CREATE, index), grants[index])
         first = grants[1].at
         again = [await admission.enter((CREATE, number)) for number in (3, 4, 5)]
         assert [grant.at - first for grant in again] == pytest.approx([1.0, 1.2, 1.3])
@@ -278,7 +274,7 @@ class TestLateUse:
         for took in (0.1, 0.9, LEARNING, 0.12, 0.1, 9.0):
             grant = await admission.enter((CREATE, 1))
             await anyio.sleep(took)
-            admission.leave(grant)
+            admission.leave((CREATE, 1), grant)
         # In the first second nobody knows what the fastest answer takes.
         first, later = [0.1, LONGEST_QUEUE], [LONGEST_QUEUE, 0.02 + SLACK, SLACK, LONGEST_QUEUE]
         assert limiter.late == pytest.approx([*first, *later])
@@ -290,7 +286,7 @@ class TestLateUse:
         for took, answered in ((0.1, True), (LEARNING, True), (0.02, False), (0.12, True)):
             grant = await admission.enter((CREATE, 1))
             await anyio.sleep(took)
-            admission.leave(grant, succeeded=answered)
+            admission.leave((CREATE, 1), grant, succeeded=answered)
         assert limiter.late == pytest.approx([0.1, LONGEST_QUEUE, 0.0, 0.02 + SLACK])
 
     async def test_each_kind_has_a_pace_of_its_own(self) -> None:
@@ -300,7 +296,7 @@ class TestLateUse:
         for kind, took in (("create", LEARNING), ("delete", 0.01), ("create", LEARNING)):
             grant = await admission.enter((CREATE, 1))
             await anyio.sleep(took)
-            admission.leave(grant, kind)
+            admission.leave((CREATE, 1), grant, kind)
         assert limiter.late == pytest.approx([LONGEST_QUEUE, 0.01, SLACK])
 
 
@@ -341,8 +337,8 @@ async def test_a_grant_keeps_its_name(parts: tuple[str, ...]) -> None:
     admission = Admission(1, limiter := Away(*parts))
     grant = await admission.enter((CREATE, 1))
     await anyio.sleep(0.5)
-    admission.sending(grant)
-    admission.leave(grant)
+    grant.sending()
+    admission.leave((CREATE, 1), grant)
     assert limiter.asked == ["grant-1", "grant-1"]
 
 
@@ -412,7 +408,7 @@ def test_a_task_cancelled_as_it_is_admitted_gives_its_place_back() -> None:
         await asyncio.sleep(0)
         preferred = asyncio.create_task(admission.enter((CREATE, 3)))
         await asyncio.sleep(0)
-        admission.leave(grant)
+        admission.leave((CREATE, 1), grant)
         await asyncio.sleep(0)
         preferred.cancel()
         await asyncio.wait_for(leader, 1)
@@ -442,7 +438,7 @@ async def test_a_limiter_that_fails_takes_no_place() -> None:
             failed.append(number)
         else:
             came.append(number)
-            admission.leave(grant)
+            admission.leave((CREATE, number), grant)
 
     async with anyio.create_task_group() as group:
         for number in range(4):
