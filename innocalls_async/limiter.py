@@ -94,7 +94,8 @@ class TokenBucket:
                 await self._sleep(delay)
 
     def try_acquire(self) -> bool:
-        """Take a grant if that needs no waiting; False if others wait or none is due."""
+        """Take a grant if that needs no waiting; False if others wait or none is due. It reads
+        the clock, which is the running event loop's: call it in an `async def`."""
         return not self._queue.locked() and self._take() <= 0
 
     def slow_down(self) -> None:

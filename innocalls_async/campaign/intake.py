@@ -125,7 +125,11 @@ class _Loading:
             )
         if self.problems and not self.options.skip_invalid:
             rows = "1 row is" if self.problems == 1 else f"{self.problems} rows are"
-            raise InputError(f"{self.source}: {rows} no good; nothing was sent", self.problems)
+            raise InputError(
+                f"{self.source}: {rows} no good; nothing was sent; mend them, or leave them out "
+                "with --skip-invalid",
+                self.problems,
+            )
 
     def _insert(self, reader: RowReader) -> None:
         options = self.options

@@ -20,7 +20,8 @@ _SQLITE: Final = (b"SQLite format 3\0", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"
 def replacing(path: Path) -> Iterator[IO[str]]:
     """A file to write text to, which is at `path` once the block has ended well.
 
-    `CampaignError` if a ledger, or any SQLite file, is there; `OSError` if it cannot be written.
+    `CampaignError` if a ledger, or any SQLite file, is there, or if its directory is not;
+    `OSError` if it cannot be written.
     """
     if path.exists() and not path.is_file():  # a pipe, or a terminal
         with path.open("w", encoding="utf-8", newline="") as file:
@@ -29,6 +30,8 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     target = path.resolve()
     if target.exists() and _is_sqlite(target):
         raise CampaignError(f"{path} is a ledger, or another SQLite file; give another name")
+    if not target.parent.is_dir():
+        raise CampaignError(f"{path} cannot be written: there is no directory {target.parent}")
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with beside.open("w", encoding="utf-8", newline="") as file:

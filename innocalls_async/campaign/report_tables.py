@@ -128,7 +128,10 @@ def _latency(report: Report) -> Table:
         ("all" if percent == 100 else f"{percent} %", f"{seconds:.3f} s")
         for percent, seconds in report.latency.items()
     )
-    note = "From the sending of a row to the answer that scheduled it, pauses and retries included."
+    note = (
+        "From when a row was taken up to the answer that scheduled it: waiting for its turn at the "
+        "limit, pauses and retries included."
+    )
     return Table("latency", "Latency", ("scheduled rows", "within"), rows, (1,), note)
 
 
@@ -145,9 +148,10 @@ def _runs(report: Report) -> Table:
         )
         for run in runs[-_RUNS:]
     )
-    note = "Rates are in rows a second, the peak in the busiest one. " + _left_out(
-        len(runs), _RUNS, "runs, the last ones"
-    )
+    note = (
+        "Rates are in rows a second, the peak in the busiest one. A row counts when it was taken "
+        "up, which is before it waits for its turn at the limit. "
+    ) + _left_out(len(runs), _RUNS, "runs, the last ones")
     columns = ("run", "rows", "seconds", "rate", "peak", "limit")
     return Table("pace", "Rate against the limit", columns, rows, (1, 2, 3, 4, 5), note.strip())
 
