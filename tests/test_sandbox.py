@@ -21,7 +21,7 @@ FORM = {
     "second_callee_name": "منى",
     "duration": "5",
 }
-EDIT = FORM | {"call_time": "2030-04-23 10:31:47"}
+EDIT = FORM | {"call_time": "2040-04-23 10:31:47"}
 UNKNOWN = {"call_id": "none-such", "call_flow_id": FORM["call_flow_id"]}
 
 
@@ -86,10 +86,10 @@ class TestOperations:
     async def test_status_has_the_documents_twelve_fields(self) -> None:
         """A status has the names, the order and the formats of the document's sample."""
         async with connect(Sandbox()) as client:
-            call_id = await create(client, call_time="2030-04-23 10:31:47")
+            call_id = await create(client, call_time="2040-04-23 10:31:47")
             reply = await ask(client, call_id)
         assert list(reply.json()["data"]["callStatus"].items()) == [
-            ("scheduledDateTime", "2030-04-23 10:31:47"),
+            ("scheduledDateTime", "2040-04-23 10:31:47"),
             ("actualDateTime", None),
             ("callDuration", "5 Minutes"),
             ("callerId", "20235550100"),
