@@ -74,7 +74,7 @@ class TokenBucket:
         self._sleep = sleep
         self._queue = anyio.Lock(fast_acquire=True)
         self._log: deque[float] = deque()  # when the last `rate` grants count from, in order
-        self._logged = max(1, int(rate))
+        self._log_length = max(1, int(rate))
         self._last_grant = -math.inf
         self._tokens = float(self.burst)
         self._filled_at = -math.inf
@@ -150,7 +150,7 @@ class TokenBucket:
             bisect.insort(log, moment)
         else:
             log.append(moment)
-        if len(log) > self._logged:
+        if len(log) > self._log_length:
             log.popleft()
         return moment
 

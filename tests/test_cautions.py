@@ -32,6 +32,7 @@ def minute(hour: int, minutes: int = 0) -> int:
         ({None: 50_000}, NOON, 0),
         ({minute(2): 3, minute(8): 4, minute(20, 59): 5, minute(21): 6}, NOON, 9),
         ({minute(7, 59): 2, None: 3}, NIGHT, 5),
+        ({minute(7, 59): 1, None: 3}, NOON, 1),
     ],
 )
 def test_calls_at_night_are_counted(
@@ -39,10 +40,9 @@ def test_calls_at_night_are_counted(
 ) -> None:
     """Calls between 21:00 and 8:00 on the account's clock are a caution, at once or later."""
     found = cautions(minutes, CAIRO, now, NO_PLAN)
+    words = "1 call is" if count == 1 else f"{count} calls are"
     assert len(found) == (count > 0)
-    assert all(
-        said.startswith(f"{count} calls are to ring between 21:00 and 08:00") for said in found
-    )
+    assert all(said.startswith(f"{words} to ring between 21:00 and 08:00") for said in found)
     assert cautions(minutes, CAIRO, now, PlanOptions(window="00:00-24:00")) == []
 
 

@@ -196,6 +196,34 @@ def test_a_create_that_is_interrupted_is_in_doubt(number: signal.Signals) -> Non
     )
 
 
+DROPPING = """
+import os, sys, time
+from innocalls_async import cli
+from innocalls_async.cli import app
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+def start():
+    Finalized()
+    for _ in range(200):
+        time.sleep(0.01)
+    return 0
+
+app.start = start
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_that_python_drops_is_not_lost(number: signal.Signals) -> None:
+    """One that meets a finalizer ends the program all the same."""
+    command = [sys.executable, "-c", DROPPING, str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (130, "innocalls: interrupted\n")
+
+
 def without(folder: Path, *modules: str) -> dict[str, str]:
     """An environment in which these modules are not installed."""
     for module in modules:

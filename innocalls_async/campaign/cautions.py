@@ -28,8 +28,9 @@ def cautions(
     found = []
     night = 0 if plan.window is not None else _at_night(minutes, zone, now)
     if night:
+        calls = "1 call is" if night == 1 else f"{night} calls are"
         found.append(
-            f"{night} calls are to ring between {_EVENING}:00 and {_MORNING:02}:00 in {zone}; "
+            f"{calls} to ring between {_EVENING}:00 and {_MORNING:02}:00 in {zone}; "
             "--window 09:00-17:00 keeps calls to the day"
         )
     timed = ((count, minute) for minute, count in minutes.items() if minute is not None)

@@ -6,10 +6,12 @@ so it needs nothing that an extra brings.
 
 from __future__ import annotations
 
+import _thread
 import io
 import os
 import signal
 import sys
+import threading
 import traceback
 import unicodedata
 from pathlib import Path
@@ -41,6 +43,7 @@ def main() -> None:
     """Run `innocalls`, as the installed script does."""
     _prepare_streams()
     signal.signal(signal.SIGTERM, _end_as_ctrl_c_does)
+    sys.unraisablehook = _interrupt_again
     try:
         from innocalls_async.cli.app import start  # noqa: PLC0415 - an extra
 
@@ -102,6 +105,15 @@ def _end_as_ctrl_c_does(_number: int, frame: FrameType | None) -> None:
     if not callable(handler):
         raise KeyboardInterrupt
     handler(signal.SIGINT, frame)
+
+
+def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
+    """Where an interruption happens to meet a finalizer or the like, Python drops it, and what
+    somebody stopped would go on and dial. From a thread, because here it would be dropped too."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        threading.Timer(0.01, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _explain(error: BaseException) -> int:
