@@ -44,8 +44,12 @@ def test_every_command(it: Drill) -> None:
     ledger = str(it.ledger)
     assert "4 scheduled" in _fine(it.run(*FAST))
     assert json.loads(_fine(it.command("status", ledger, "--json")))["scheduled"] == 4
-    watched = json.loads(_fine(it.command("watch", ledger, "--timeout", "1", "--json")))
-    assert watched == {"final": 1, "unknown": 0, "left": 3}
+    watched = json.loads(_fine(it.command("watch", ledger, "--timeout", "1", "--json"), 5))
+    next_due = "2040-01-02T10:00:00+02:00"
+    assert watched == {"final": 1, "unknown": 0, "left": 3, "next_due": next_due}
+    assert "3 are still to be watched, the next at 2040-01-02 10:00+02:00." in _fine(
+        it.command("watch", ledger, "--timeout", "0"), 5
+    )
     moved = json.loads(
         _fine(it.command("reschedule", ledger, "--shift", "1h", "--row", "2", "--json"))
     )

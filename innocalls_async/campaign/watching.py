@@ -8,7 +8,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import anyio
 import anyio.to_thread
@@ -22,6 +24,7 @@ from innocalls_async.errors import NotFoundError
 from innocalls_async.masking import mask_text
 from innocalls_async.models import CallStatus
 from innocalls_async.outcomes import Done, Refused
+from innocalls_async.times import load_zone
 
 __all__ = ["Watch", "Watched"]
 
@@ -35,11 +38,12 @@ _DOUBLED: Final = 30
 @frozen
 class Watched:
     """How many calls were found at their end, how many the service does not know, and how many
-    are not at their end yet."""
+    are not at their end yet; when one of those is asked for next, in the campaign's zone."""
 
     final: int
     unknown: int
     left: int
+    next_due: datetime | None = None
 
 
 @define(eq=False)
@@ -62,6 +66,12 @@ class Watch:
     _not_found: Counter[int] = field(init=False, factory=Counter)  # in a row, by row
     _is_acquainted: bool = field(init=False, default=False)  # the service knows some call
     _is_doubted: bool = field(init=False, default=False)
+    _due: float | None = field(init=False, default=None)
+    _zone: ZoneInfo = field(init=False)
+
+    @_zone.default
+    def _zone_of_campaign(self) -> ZoneInfo:
+        return load_zone(self.ledger.setting("timezone") or "UTC")
 
     async def run(self, timeout: float | None = None) -> Watched:
         """Return when all calls are at their end, or after `timeout` seconds.
@@ -73,16 +83,22 @@ class Watch:
         with anyio.move_on_after(timeout):
             while (due_in := await self._due_in()) is not None:
                 if due_in <= 0:
+                    self._due = None
                     await self._poll()
                 else:
                     # Not all of it at once: the clock may be one that runs faster.
                     await anyio.sleep(min(due_in, self.interval))
-        return Watched(self.final, self.unknown, await self._left())
+        await self._due_in()
+        return self._watched(await self._left())
 
     @property
     def so_far(self) -> Watched:
         """How far it is, without asking the ledger."""
-        return Watched(self.final, self.unknown, self.total - self.final - self.unknown)
+        return self._watched(self.total - self.final - self.unknown)
+
+    def _watched(self, left: int) -> Watched:
+        due = None if self._due is None else datetime.fromtimestamp(self._due, self._zone)
+        return Watched(self.final, self.unknown, left, due)
 
     async def _poll(self) -> None:
         sweep = Sweep(
@@ -150,7 +166,8 @@ class Watch:
 
     async def _due_in(self) -> float | None:
         (due,) = await self._ask("SELECT min(next_check) FROM calls WHERE next_check IS NOT NULL")
-        return None if due is None else float(due) - self.clock()
+        self._due = None if due is None else float(due)
+        return None if self._due is None else self._due - self.clock()
 
     async def _left(self) -> int:
         (left,) = await self._ask("SELECT count(*) FROM calls WHERE next_check IS NOT NULL")

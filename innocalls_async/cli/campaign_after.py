@@ -16,7 +16,7 @@ from innocalls_async.campaign import Campaign, Selection, after
 from innocalls_async.campaign.after import Swept, Verdict
 from innocalls_async.campaign.moving import reschedule as move
 from innocalls_async.campaign.watching import Watch, Watched
-from innocalls_async.cli.campaign_progress import News, unheard, watch_news
+from innocalls_async.cli.campaign_progress import News, minute, unheard, watch_news
 from innocalls_async.cli.campaign_run import Rate, Service, attended, tell, told
 from innocalls_async.cli.common import BaseUrl, Exit, Json, count, fail, print_json, read_token, run
 
@@ -143,7 +143,10 @@ def watch(
     base_url: BaseUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Ask for each call after its time until it is at its end; again: goes on."""
+    """Ask for each call after its time until it is at its end; again: goes on.
+
+    Its time is by this machine's clock. Exits with 5 if time ran out with calls left to watch.
+    """
     watching: list[Watch] = []
 
     async def follow(campaign: Campaign, client: AsyncBridgeClient) -> Watched:
@@ -162,10 +165,13 @@ def watch(
         if as_json:
             print_json(attrs.asdict(watched))
         else:
+            next_one = f", the next at {minute(watched.next_due)}" if watched.next_due else ""
             tell(
                 f"{watched.final} calls are at their end, {watched.unknown} are not known to the "
-                f"service, {watched.left} are still to be watched."
+                f"service, {watched.left} are still to be watched{next_one}."
             )
+    if watched.left:
+        raise typer.Exit(Exit.STOPPED)
 
 
 def _selection(rows: list[int] | None, refs: list[str] | None, *, every: bool) -> Selection:

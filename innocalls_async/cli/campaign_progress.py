@@ -10,9 +10,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import anyio
+import attrs
 from attrs import frozen
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
@@ -22,7 +24,7 @@ from innocalls_async.campaign.watching import Watched
 from innocalls_async.cli import write_error
 from innocalls_async.cli.common import console, print_json
 
-__all__ = ["News", "complain", "run_news", "tell", "tell_progress", "unheard", "watch_news"]
+__all__ = ["News", "complain", "minute", "run_news", "tell", "tell_progress", "unheard", "watch_news"]
 
 _TICK_SECONDS = 0.25
 _LINE_SECONDS = 5.0
@@ -111,11 +113,17 @@ def run_news(progress: Progress, rate: float) -> News:
 
 def watch_news(watched: Watched) -> News:
     """How far a watch is."""
-    facts = {"final": watched.final, "unknown": watched.unknown, "left": watched.left}
     done = watched.final + watched.unknown
     total = done + watched.left
     text = f"{watched.final} of {total} calls at their end, {watched.unknown} not known"
-    return News(text, facts, done, total)
+    if watched.next_due is not None:
+        text = f"{text}; next asked for at {minute(watched.next_due)}"
+    return News(text, attrs.asdict(watched), done, total)
+
+
+def minute(moment: datetime) -> str:
+    """A moment for people, with its offset from UTC."""
+    return moment.isoformat(" ", "minutes")
 
 
 def _duration(seconds: float) -> str:
