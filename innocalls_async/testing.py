@@ -102,7 +102,11 @@ def document_router(base_url: str = DEFAULT_BASE_URL) -> respx.MockRouter:
 
     Use it as a context manager. ImportError where respx is not installed.
     """
-    import respx  # noqa: PLC0415 - a choice of the tests'
+    try:
+        import respx  # noqa: PLC0415 - a choice of the tests'
+    except ImportError as error:
+        error.add_note("the router of the document's replies needs respx: pip install respx")
+        raise
 
     router = respx.MockRouter(base_url=base_url, assert_all_called=False)
     call = r"/call/bridge/[^/]+$"

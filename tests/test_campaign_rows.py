@@ -11,7 +11,7 @@ from campaign_drill import COLUMNS, row, write_calls
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from innocalls_async.campaign import Campaign, InputError, InputOptions, Problem, State
+from innocalls_async.campaign import Campaign, InputError, InputOptions, PlanOptions, Problem, State
 from innocalls_async.campaign.cells import number_parser
 from innocalls_async.campaign.ledger import Call
 from innocalls_async.campaign.rows import RowReader
@@ -279,6 +279,10 @@ def test_changed_input(tmp_path: Path) -> None:
         Campaign.load(source, tmp_path / "run.db")
     with pytest.raises(InputError, match="timezone"):
         Campaign.load(source, tmp_path / "run.db", InputOptions(timezone="UTC"))
+    hours = InputOptions(suppress=tmp_path / "dnc", plan=PlanOptions(window="09:00-17:00"))
+    told = r"window: the ledger \S+ was planned with none, not 09:00-17:00; give the same"
+    with pytest.raises(InputError, match=told):
+        Campaign.load(source, tmp_path / "run.db", hours)
     write_calls(source, 4)
     with pytest.raises(InputError, match="is not the file"):
         Campaign.load(source, tmp_path / "run.db", listed)

@@ -165,6 +165,13 @@ class TestErrors:
         }
         assert ("allow" in reply.headers) == (status == 405)
 
+    @pytest.mark.parametrize("profile", PROFILES)
+    async def test_a_base_url_without_its_path_is_told(self, profile: Any) -> None:
+        """Who forgot the path of the API's address reads what it is."""
+        async with connect(Sandbox(profile=profile)) as client:
+            reply = await client.get("http://127.0.0.1/call/status")
+        assert "the base URL ends in /api/v1" in reply.text
+
     async def test_status_of_another_flow(self) -> None:
         """A call is not found under another flow's id."""
         async with connect(Sandbox()) as client:

@@ -284,3 +284,11 @@ async def test_the_router_has_the_documents_replies() -> None:
                     await hasty.bridge(REQUEST)
         names: list[Any] = ["authorize", "create", "status", "edit", "delete"]
         assert [router[name].call_count for name in names] == [1, 2, 1, 1, 1]
+
+
+def test_the_router_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without respx, which is the tests' own choice, it says how to have it."""
+    monkeypatch.setitem(sys.modules, "respx", None)
+    with pytest.raises(ImportError) as caught:
+        document_router()
+    assert "pip install respx" in caught.value.__notes__[0]

@@ -158,12 +158,12 @@ class Campaign:
                 "those that are scheduled already: for rows that were left out or are new, make a "
                 "file of just these, with a ledger of its own"
             )
-        for name in ("timezone", "plan"):
-            was, given = getattr(self.options, name), getattr(options, name)
-            if was != given:
+        planned = self.options.planned_by
+        for name, given in options.planned_by.items():
+            if given != planned[name]:
                 raise InputError(
-                    f"{name}: the ledger {self.ledger.path} was planned with {was}, not {given}; "
-                    "give the same options again"
+                    f"{name}: the ledger {self.ledger.path} was planned with "
+                    f"{planned[name] or 'none'}, not {given or 'none'}; give the same options again"
                 )
         if self.options.suppress and not options.suppress:
             raise InputError(

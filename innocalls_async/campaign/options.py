@@ -65,6 +65,11 @@ class InputOptions:
     allow_past: bool = False
     plan: PlanOptions = PlanOptions()
 
+    @property
+    def planned_by(self) -> dict[str, object]:
+        """What the times in the ledger come from, by name: it stays for the whole campaign."""
+        return {"timezone": self.timezone, **attrs.asdict(self.plan)}
+
     def do_not_call(self) -> DoNotCall | None:
         """The do-not-call list as it is now."""
         if self.suppress is None:

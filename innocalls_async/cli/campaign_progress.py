@@ -24,7 +24,16 @@ from innocalls_async.campaign.watching import Watched
 from innocalls_async.cli import write_error
 from innocalls_async.cli.common import console, print_json
 
-__all__ = ["News", "complain", "minute", "run_news", "tell", "tell_progress", "unheard", "watch_news"]
+__all__ = [
+    "News",
+    "complain",
+    "minute",
+    "run_news",
+    "tell",
+    "tell_progress",
+    "unheard",
+    "watch_news",
+]
 
 _TICK_SECONDS = 0.25
 _LINE_SECONDS = 5.0

@@ -75,7 +75,7 @@ class _Commands:
         self._kill_half_way(command, sandbox, half)
         self._say("Killed half way (SIGKILL). The same command again:")
         self._finish(command)
-        self._finish(["watch", str(self._ledger), "--rate", f"{RATE}/s", "--timeout", "60"])
+        self._finish(["watch", str(self._ledger), "--rate", f"{RATE}/s", "--timeout", "120"])
         if _can_draw():
             # Its tables are also in the page, and long.
             self._finish(["report", str(self._ledger), "--html", str(self._page)], shows=False)

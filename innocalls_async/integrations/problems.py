@@ -132,7 +132,9 @@ def problem_of(error: InnoCallsError) -> Problem:
 
 def value_problem(text: str) -> Problem:
     """What to answer when the client refused a value; `text` begins with the field's name."""
-    return _invalid(mask_text(text), {text.partition(":")[0]: [mask_text(text)]})
+    masked = mask_text(text)
+    field, _, message = masked.partition(": ")
+    return _invalid(masked, {field: [message]})
 
 
 def request_problem(found: Iterable[Mapping[str, Any]]) -> Problem:
@@ -140,7 +142,10 @@ def request_problem(found: Iterable[Mapping[str, Any]]) -> Problem:
     pydantic has it; what was given is left out, as it may be a number."""
     errors: dict[str, list[str]] = {}
     for each in found:
-        errors.setdefault(_field(each), []).append(_message(each))
+        field = _field(each)
+        # Ours begin with the field's name, which stands before them here.
+        message = _message(each).removeprefix(f"{field.rpartition('.')[2]}: ")
+        errors.setdefault(field, []).append(message)
     return _invalid(f"What was given cannot be used: {', '.join(errors)}.", errors)
 
 

@@ -14,7 +14,7 @@ from innocalls_async.sandbox.exchange import ApplicationError, Request
 from innocalls_async.sandbox.forms import CallForm, check_call, read_fields
 from innocalls_async.sandbox.life import ANSWERED, Leg, Rule, follow, read_rule
 from innocalls_async.sandbox.profiles import accepts_json, reason
-from innocalls_async.sandbox.routes import Route
+from innocalls_async.sandbox.routes import PREFIX, Route
 
 CALLER_ID = "20235550100"
 _IDS = uuid.UUID("f2281763-e58a-4817-bc34-4b120c230cfb")
@@ -47,7 +47,8 @@ class Controller:
 
     def _admit(self, request: Request, route: Route) -> str:
         if not route.methods:
-            raise ApplicationError(404, reason(404))
+            hint = "" if request.path.startswith(PREFIX) else f"; the base URL ends in {PREFIX}"
+            raise ApplicationError(404, f"{reason(404)}{hint}")
         if route.operation is None:
             allowed = ", ".join(route.methods)
             message = f"This method is not supported here. Supported methods: {allowed}."
