@@ -13,6 +13,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
+
+from innocalls_async.cli.app import app
 
 SCRIPT = Path(sys.executable).with_name("innocalls")
 TOKEN = "canary-token-5551"
@@ -199,8 +202,8 @@ def test_the_sandbox_announces_its_account() -> None:
 )
 def test_help_has_an_example(command: list[str]) -> None:
     """Each command explains itself, with an example."""
-    shown = innocalls(*command, "--help")
-    assert shown.returncode == 0
+    shown = CliRunner().invoke(app, [*command, "--help"])
+    assert shown.exit_code == 0
     assert "Example: innocalls" in " ".join(shown.stdout.split())
 
 

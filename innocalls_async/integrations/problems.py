@@ -241,4 +241,5 @@ def _described(status: int, kinds: Mapping[str, _Kind]) -> dict[str, Any]:
 
 
 PROBLEM_RESPONSES: Final = _responses()
-"""Every status above as OpenAPI has it: `FastAPI(responses=PROBLEM_RESPONSES)`."""
+"""Every status above as OpenAPI has it: `FastAPI(responses=PROBLEM_RESPONSES)`. An
+`HTTPException` that a route raises by itself keeps FastAPI's form, whatever its status."""
