@@ -69,9 +69,8 @@ class Watch:
     _due: float | None = field(init=False, default=None)
     _zone: ZoneInfo = field(init=False)
 
-    @_zone.default
-    def _zone_of_campaign(self) -> ZoneInfo:
-        return load_zone(self.ledger.setting("timezone") or "UTC")
+    def __attrs_post_init__(self) -> None:
+        self._zone = load_zone(self.ledger.setting("timezone") or "UTC")
 
     async def run(self, timeout: float | None = None) -> Watched:
         """Return when all calls are at their end, or after `timeout` seconds.
