@@ -15,6 +15,7 @@ from innocalls_async.errors import (
     AuthenticationError,
     DeadlineExceededError,
     NotSentError,
+    OutcomeUnknownError,
     PermissionDeniedError,
     RateLimitedError,
     ServerError,
@@ -79,7 +80,10 @@ class Settling:
             return Record(
                 call.row, State.SCHEDULED, outcome.attempts, outcome.call_id, None, moment
             )
-        said = self.complaint = mask_text(str(outcome.error))[:500]
+        error = outcome.error
+        if isinstance(error, OutcomeUnknownError):
+            error = error.cause or error  # that it is in doubt is the row's state already
+        said = self.complaint = mask_text(str(error))[:500]
         state = State.IN_DOUBT if isinstance(outcome, InDoubt) else self._after(call, outcome)
         if state is State.IN_DOUBT:
             self._note_trouble()
