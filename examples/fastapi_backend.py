@@ -6,11 +6,12 @@
 once, and schedules it in the background; the page at `/` shows the batches.
 """
 
+import asyncio
 from collections import Counter
 from html import escape
 
 from attrs import define, field
-from fastapi import BackgroundTasks, FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import HTMLResponse
 
 from innocalls_async import BridgeRequest, CallStatus, Outcome, ScheduledCall
@@ -30,6 +31,7 @@ class Batch:
 
     size: int
     outcomes: list[Outcome] = field(factory=list)
+    cut_off: str | None = None
 
     @property
     def counts(self) -> Counter[str]:
@@ -41,6 +43,7 @@ batches: list[Batch] = []
 # What came after its caller had left, or its batch was stopped with the server: nobody was told
 # of it. An application with a database writes it there.
 abandoned: list[Outcome] = []
+running: set[asyncio.Task[None]] = set()  # asyncio itself keeps only weak references
 
 app = FastAPI(
     title="Callbacks",
@@ -64,20 +67,24 @@ async def status(call_id: str, call_flow_id: str, client: BridgeClient) -> CallS
 
 
 @app.post("/batches", status_code=202)
-async def start_batch(
-    requests: list[BridgeRequest], client: BridgeClient, tasks: BackgroundTasks
-) -> dict[str, int]:
+async def start_batch(requests: list[BridgeRequest], client: BridgeClient) -> dict[str, int]:
     """Schedule many calls, in the background."""
     batch = Batch(len(requests))
     batches.append(batch)
-    tasks.add_task(fan_out, batch, requests, client)
+    # No BackgroundTask: servers wait for the last row of those before they end.
+    task = asyncio.create_task(fan_out(batch, requests, client))
+    running.add(task)
+    task.add_done_callback(running.discard)
     return {"batch": len(batches) - 1}
 
 
 async def fan_out(batch: Batch, requests: list[BridgeRequest], client: BridgeClient) -> None:
     """Carry a batch out, and keep what became of each request."""
-    async for outcome in client.bridge_many(requests):
-        batch.outcomes.append(outcome)
+    try:
+        async for outcome in client.bridge_many(requests):
+            batch.outcomes.append(outcome)
+    except RuntimeError as error:  # the application ends; what has no outcome was not sent
+        batch.cut_off = str(error)
 
 
 @app.get("/batches/{number}")

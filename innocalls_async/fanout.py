@@ -122,7 +122,8 @@ class _Crew(Generic[Item, Out]):
         self._turn = anyio.Lock() if isinstance(items, AsyncIterable) else None
         self._workers: set[Worker] = set()
         self._failure: Exception | None = None
-        self._is_read = False  # nothing more comes of the input
+        self._is_read = False  # nothing more is taken from the input
+        self._is_exhausted = False  # nothing more is in it
         self._is_stopped = False
         self._is_over = False  # no worker is left
         self.is_abandoned = False  # nobody can read what still comes
@@ -136,11 +137,13 @@ class _Crew(Generic[Item, Out]):
         # Told, when the work is over, of each outcome that nobody took: which nobody gets then.
         self.on_untaken: Callable[[Out], object] | None = None
         self._is_given_up = False
+        self._is_broken_off = False
 
     @property
     def progress(self) -> Progress:
         finished = self._taken + len(self.ready)
-        return Progress(self._items_read, finished, self._taken, self._is_over)
+        is_complete = self._is_over and self._is_exhausted and finished == self._items_read
+        return Progress(self._items_read, finished, self._taken, is_complete)
 
     async def take(self) -> Out:
         if self._host is None and not self._is_over:
@@ -156,9 +159,20 @@ class _Crew(Generic[Item, Out]):
 
     async def _end(self) -> None:
         failure, self._failure = self._failure, None
+        is_broken_off, self._is_broken_off = self._is_broken_off, False
         if failure is not None:
             raise failure
+        if is_broken_off and not (self.progress.is_complete and self._taken == self._items_read):
+            raise RuntimeError(
+                f"the fan-out was cut off, as its client was closed: {self._taken} of its outcomes "
+                "were taken, others went to on_abandoned, and what has none was not sent"
+            )
         raise StopAsyncIteration
+
+    def break_off(self) -> None:
+        """Stop it under whoever reads, and who must not take what came by then for all."""
+        self._is_broken_off = not self._is_stopped  # else whoever read knows that it left
+        self.stop()
 
     def stop(self) -> None:
         self._is_read = self._is_stopped = True
@@ -242,7 +256,7 @@ class _Crew(Generic[Item, Out]):
             self._failure, self._is_read = failure, True
             return None
         if item is _END:
-            self._is_read = True
+            self._is_read = self._is_exhausted = True
             return None
         index = self._items_read
         self._items_read += 1

@@ -478,6 +478,8 @@ class TestFanOuts:
             await until_created(sandbox, 5)
         assert sandbox.account.created < 50
         assert ids(taken + abandoned) == sorted(sandbox.account.calls)
+        with pytest.raises(RuntimeError, match="cut off"):
+            await anext(outcomes)
         with pytest.raises(StopAsyncIteration):
             await anext(outcomes)
 
@@ -506,14 +508,17 @@ class TestFanOuts:
 
     async def test_one_that_is_still_read_loses_nothing(self) -> None:
         """The lifespan ends under a loop that goes on: each outcome comes to the loop or to
-        `on_abandoned`, and to one of them only."""
+        `on_abandoned`, and to one of them only; and the loop does not end as if that were all."""
         sandbox, abandoned = Sandbox(latency=0.05), []  # type: ignore[var-annotated]
         taken: list[Any] = []
 
         async def fan_out(client: AsyncBridgeClient) -> None:
-            async for outcome in client.bridge_many(self.requests(50), concurrency=5):
-                await anyio.sleep(0.01)
-                taken.append(outcome)
+            outcomes = client.bridge_many(self.requests(50), concurrency=5)
+            with pytest.raises(RuntimeError, match=r"client was closed: \d+ of its outcomes"):
+                async for outcome in outcomes:
+                    await anyio.sleep(0.01)
+                    taken.append(outcome)
+            assert not outcomes.progress.is_complete
 
         async with (
             anyio.create_task_group() as group,
@@ -529,10 +534,20 @@ class TestFanOuts:
         sandbox, abandoned = Sandbox(), []  # type: ignore[var-annotated]
         async with service_client(sandbox, abandoned) as client:
             outcomes = client.bridge_many(self.requests(3))
-        assert [outcome async for outcome in outcomes] == []
+        with pytest.raises(RuntimeError, match="cut off"):
+            await anext(outcomes)
         with pytest.raises(NotSentError):
             client.bridge_many(self.requests(3))
         assert sandbox.account.created == 0
+
+    async def test_one_that_had_all_its_outcomes_ends_as_ever(self) -> None:
+        """The end of the client is no failure of a loop that has come to its own."""
+        async with service_client(sandbox := Sandbox(), []) as client:
+            outcomes = client.bridge_many(self.requests(3))
+            assert len([await anext(outcomes) for _ in range(3)]) == 3
+            await until_created(sandbox, 3)
+        assert [outcome async for outcome in outcomes] == []
+        assert outcomes.progress.is_complete
 
     async def test_what_was_left_can_still_be_looked_at(self) -> None:
         """`untaken` has after `aclose` what it always has, and that was told as well."""
@@ -648,16 +663,17 @@ class TestLoad:
 
     @pytest.mark.skipif(not EXAMPLE.exists(), reason="not in an installed package")
     def test_a_batch_of_the_example_is_accounted_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The example's server is stopped with no patience in the middle of a batch: each call on
-        the books is among the batch's outcomes or among the abandoned, and once only."""
+        """The example's server is stopped in the middle of a batch and does not wait for its end:
+        each call on the books is among the batch's outcomes or the abandoned, and once only."""
         sandbox = Sandbox(latency=0.7)
         monkeypatch.setenv("INNOCALLS_TOKEN", TEST_TOKEN)
         example = runpy.run_path(str(EXAMPLE))
         anyio.run(self._stop_in_a_batch, sandbox, example["app"], monkeypatch)
         (batch,) = example["batches"]
         assert batch.outcomes
-        assert example["abandoned"]
         assert ids(batch.outcomes + example["abandoned"]) == sorted(sandbox.account.calls)
+        assert sandbox.account.created < batch.size
+        assert "cut off" in batch.cut_off
         assert_nobody_twice(sandbox)
 
     async def _stop_in_a_batch(
@@ -665,9 +681,9 @@ class TestLoad:
     ) -> None:
         async with sandbox.serve() as base_url:
             monkeypatch.setenv("INNOCALLS_BASE_URL", base_url)
-            with serving(app, patience=0) as (address, stop):
+            with serving(app) as (address, stop):
                 async with httpx.AsyncClient(verify=PLAIN) as browser:
-                    content = [body(number) for number in range(200)]
+                    content = [body(number) for number in range(400)]
                     await browser.post(f"{address}/batches", json=content)
                     await until_created(sandbox, 80)
                     await anyio.to_thread.run_sync(stop)

@@ -51,7 +51,7 @@ def _values_told_apart() -> Iterator[None]:
 
 
 class _Work(Protocol):
-    def stop(self) -> None: ...
+    def break_off(self) -> None: ...
 
     async def finished(self) -> None: ...
 
@@ -64,13 +64,17 @@ class _Errand(Worker):
     outcome: Outcome | None = None  # None where it was stopped before it was sent
     is_abandoned: bool = False
 
+    def break_off(self) -> None:
+        self.stop()
+
     async def finished(self) -> None:
         await self.done.wait()
 
 
 class ServiceClient(AsyncBridgeClient):
     """A client for request handlers. `aclose` sends nothing new, waits for what is on the wire,
-    and has handed every outcome that nobody took to `on_abandoned` before it returns."""
+    and has handed every outcome that nobody took to `on_abandoned` before it returns. Whoever
+    still reads a fan-out then has a RuntimeError instead of the rest of it."""
 
     def __init__(self, *, on_abandoned: OnAbandoned | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -88,7 +92,7 @@ class ServiceClient(AsyncBridgeClient):
         with anyio.CancelScope(shield=True):
             under_way = list(self._under_way)
             for work in under_way:
-                work.stop()
+                work.break_off()
             for work in under_way:
                 await work.finished()
             await super().aclose()
