@@ -3,8 +3,10 @@ mistakes that people make."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,12 +56,14 @@ def test_every_command(it: Drill) -> None:
         _fine(it.command("reschedule", ledger, "--shift", "1h", "--row", "2", "--json"))
     )
     assert (moved["at_service"], moved["failed"]) == (1, 0)
-    assert "2 cancelled at the service" in _fine(
-        it.command("cancel", ledger, "--row", "1", "--row", "2")
-    )
+    cancelled = _fine(it.command("cancel", ledger, "--row", "1", "--ref", "r2"))
+    assert "2 cancelled at the service" in cancelled
+    assert re.search(r"^row 2 \(ref r2\): .+ \*+002 and Omar \*+002, 2040-", cancelled, re.M)
+    assert "1 left as they are (over" in _fine(it.command("cancel", ledger, "--row", "4"))
     assert len(it.deleted()) == 2
     assert _fine(it.command("resolve", ledger, "--send-again", "--all")).startswith("0 rows")
-    assert "call_id" in _fine(it.command("export", ledger))
+    header, *rows = csv.reader(_fine(it.command("export", ledger)).splitlines())
+    assert [row[header.index("row")] for row in rows] == ["1", "2", "3", "4"]
     assert "scheduled" in _fine(it.command("report", ledger))
 
 

@@ -87,6 +87,20 @@ async def test_a_refusal_of_everything_refuses_no_row(
         assert campaign.account()[State.SCHEDULED] == ROWS
 
 
+async def test_nor_do_fewer_rows_than_go_at_once(tmp_path: Path) -> None:
+    """A list that is shorter than `concurrency` is stopped at its end; a handful of rows that
+    are refused may be the rows."""
+    for rows, result, state in [
+        (24, Result.DONE, State.REFUSED),
+        (25, Result.STOPPED, State.PENDING),
+    ]:
+        (tmp_path / str(rows)).mkdir()
+        with campaign_of(tmp_path / str(rows), rows) as campaign:
+            async with client_of(lambda number, form: httpx.Response(404, json={})) as client:
+                assert await campaign.run(client, concurrency=100) is result
+            assert campaign.account()[state] == rows
+
+
 async def test_bad_rows_among_good_ones_are_refused(tmp_path: Path) -> None:
     """However many rows are refused, with others taken between them it is the rows."""
 

@@ -107,13 +107,17 @@ def test_like_its_model(
 
 
 def test_one_service(tmp_path: Path) -> None:
-    """A ledger with calls at one service is not carried on at another; one that sent nothing
-    there is."""
+    """A ledger with calls at one service is not carried on at another; one that has none there,
+    as each was refused, is."""
     with Ledger(_ledger(tmp_path)) as ledger:
         ledger.belong_to("http://mistyped")
         ledger.belong_to("the sandbox")
         ledger.turn([], 1)
         ledger.turn([Record(1, State.PENDING, 1)])
+        ledger.belong_to("http://one")
+        ledger.turn([], 2)
+        ledger.turn([Record(1, State.PENDING, 1), Record(2, State.REFUSED, 1)])
+        ledger.belong_to("http://two")
         ledger.belong_to("http://one")
         ledger.turn([], 1)
         ledger.turn([Record(1, State.SCHEDULED, 1, "c")])

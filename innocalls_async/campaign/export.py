@@ -31,6 +31,7 @@ FIELDS: Final[tuple[str, ...]] = (
     "second_status",
     "actual_time",
     "checked_at",
+    "row",
 )
 _TIMES: Final = ("call_time", "actual_time", "checked_at")
 # What a spreadsheet takes for the beginning of a formula (OWASP, "CSV injection"). An apostrophe

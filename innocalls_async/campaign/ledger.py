@@ -130,7 +130,7 @@ class Ledger:
         noted = self.setting("service")
         if noted == service:
             return
-        sent = "state = 'sending' OR (attempts > 0 AND state != 'pending')"
+        sent = "state = 'sending' OR (attempts > 0 AND state NOT IN ('pending', 'refused'))"
         if noted is not None and self.calls(sent, limit=1):
             raise LedgerError(
                 f"the ledger {self.path} is of a campaign at {noted}, not at {service}: give the "

@@ -257,7 +257,9 @@ class Runner(AsyncIterator[BridgeRequest]):
             return
         came_back = self.settled.pop(State.PENDING, 0)
         if not came_back:
+            self._settling.end()
             self._is_over = True
+            self.reason = self.reason or self._settling.reason
         elif self._round == ROUNDS or not (self._moved_in_round or self._settling.has_late):
             self._stop(f"the service is not well: {self.complaint}")
         else:

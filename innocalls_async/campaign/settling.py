@@ -133,12 +133,21 @@ class Settling:
             self._kind = kind
         self.alike.append(call.row)
         if len(self.alike) >= max(ALIKE, self.concurrency):
-            self.takes_back = True
-            self._stop(
-                f"{len(self.alike)} rows were refused in a row and none taken, all with: "
-                f"{self.complaint}; that is the service or a setting (the address, the credit?), "
-                "so they are pending again; if it is the rows, give --stop-after"
-            )
+            self._take_back()
+
+    def end(self) -> None:
+        """No other row comes: those that were refused alike are not the first of many under way,
+        of which some may be taken."""
+        if len(self.alike) >= ALIKE:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        self.takes_back = True
+        self._stop(
+            f"{len(self.alike)} rows were refused in a row and none taken, all with: "
+            f"{self.complaint}; that is the service or a setting (the address, the credit?), "
+            "so they are pending again; if it is the rows, give --stop-after"
+        )
 
     def _end_of_alike(self) -> None:
         if not self.takes_back:

@@ -87,7 +87,10 @@ def run_command(
     ] = 100,
     stop_after: Annotated[
         int | None,
-        typer.Option(min=1, help="Stop after so many refusals; else after 25 alike in a row."),
+        typer.Option(
+            min=1,
+            help="Stop after so many refusals; else after 25 (or --concurrency) alike in a row.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, send nothing.")
@@ -219,12 +222,15 @@ def _carry_out(
 
 def _tell_end(campaign: Campaign, result: Result, *, as_json: bool) -> None:
     counts, reason = campaign.account(), campaign.progress.reason
-    more = {"event": "end", "result": result, "reason": reason}
+    complaint = campaign.progress.complaint
+    more = {"event": "end", "result": result, "reason": reason, "complaint": complaint}
     with unheard():
         tell_counts(counts, as_json=as_json, more=more)
         if reason is not None and not as_json:
             left = counts[State.PENDING]
             tell(f"Stopped: {reason}. The same command goes on with the {left} left.")
+        elif complaint is not None and not as_json:
+            tell(f"The last of what was wrong: {complaint}. All of it: innocalls campaign report.")
 
 
 app.command(epilog=f"Example: innocalls campaign status run.db. {_EXIT_CODES}")(

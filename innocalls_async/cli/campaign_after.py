@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -16,22 +16,32 @@ from innocalls_async.campaign import Campaign, Selection, after
 from innocalls_async.campaign.after import Swept, Verdict
 from innocalls_async.campaign.moving import reschedule as move
 from innocalls_async.campaign.watching import Watch, Watched
+from innocalls_async.cli import one_line
 from innocalls_async.cli.campaign_progress import News, minute, unheard, watch_news
 from innocalls_async.cli.campaign_run import Rate, Service, attended, tell, told
 from innocalls_async.cli.common import BaseUrl, Exit, Json, count, fail, print_json, read_token, run
+from innocalls_async.masking import mask_number
+from innocalls_async.times import load_zone
 
 __all__ = ["cancel", "reschedule", "resolve", "watch"]
 
 Result = TypeVar("Result")
 
 LedgerFile = Annotated[Path, typer.Argument(metavar="RUN.db", help="The campaign's ledger.")]
-Rows = Annotated[list[int] | None, typer.Option("--row", help="A row by its number; again: more.")]
+Rows = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--row", help="A row by its number (`row` in the export; not the line); again: more."
+    ),
+]
 Refs = Annotated[list[str] | None, typer.Option("--ref", help="A row by its ref; again: more.")]
 All = Annotated[bool, typer.Option("--all", help="All rows that it can be done to.")]
 RateOption = Annotated[str, typer.Option("--rate", help="Requests at most: 20/s, 1200/m.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at most.")]
 
 _ALL = Selection()
+# Of rows that somebody named, those that are named back.
+_NAMED = 20
 _SHIFT = re.compile(r"([+-]?)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?", re.IGNORECASE)
 
 
@@ -71,11 +81,12 @@ def resolve(
         settled = after.resolve(
             campaign.ledger, again if send_again else "sent", selection, call_id=call_id
         )
-    if as_json:
-        print_json({"resolved": settled})
-    else:
+        if as_json:
+            print_json({"resolved": settled})
+            return
         follows = "; the `run` command sends them" if send_again and settled else ""
         tell(f"{count(settled, 'row')} settled{follows}.")
+        _tell_chosen(campaign, selection)
 
 
 def cancel(
@@ -167,7 +178,7 @@ def watch(
         else:
             next_one = f", the next at {minute(watched.next_due)}" if watched.next_due else ""
             tell(
-                f"{watched.final} calls are at their end, {watched.unknown} are not known to the "
+                f"{watched.final} calls came to their end, {watched.unknown} are not known to the "
                 f"service, {watched.left} are still to be watched{next_one}."
             )
     if watched.left:
@@ -178,6 +189,22 @@ def _selection(rows: list[int] | None, refs: list[str] | None, *, every: bool) -
     if every == bool(rows or refs):
         fail("say which rows: --row, --ref or --all")
     return Selection(rows or (), refs or ())
+
+
+def _tell_chosen(campaign: Campaign, selection: Selection) -> None:
+    """Name the rows that somebody named by number: it is easy to be one off."""
+    if selection == _ALL:
+        return
+    zone = load_zone(campaign.options.timezone)
+    where, parameters = selection.condition()
+    for call in campaign.ledger.calls(where, parameters, limit=_NAMED):
+        names = (call.first_callee_name, call.second_callee_name)
+        numbers = (call.first_callee_number, call.second_callee_number)
+        callees = " and ".join(
+            f"{name} {mask_number(number)}" for name, number in zip(names, numbers, strict=True)
+        )
+        when = minute(datetime.fromtimestamp(call.call_time, zone)) if call.call_time else "at once"
+        tell(one_line(f"row {call.row} (ref {call.ref}): {callees}, {when}"))
 
 
 def _shift(text: str) -> timedelta:
@@ -217,6 +244,8 @@ def _with_service(
                     return await operate(campaign, client)
 
             result = run(lambda: attended(work, news, as_json=as_json))
+        if result is not None and not as_json:
+            _tell_chosen(campaign, selection)
     if result is None:
         fail("interrupted; the same command goes on", Exit.INTERRUPTED)
     return result
@@ -235,7 +264,8 @@ def _tell_swept(swept: Swept, done: str, *, as_json: bool) -> None:
 def _tell_people(swept: Swept, done: str) -> None:
     tell(
         f"{count(swept.here, 'row')} {done} here, {swept.at_service} {done} at the service, "
-        f"{swept.failed} failed there, {swept.left} left as they are."
+        f"{swept.failed} failed there, {swept.left} left as they are"
+        f"{' (over or about to be, or not on the books)' if swept.left else ''}."
     )
     if swept.went_on:
         tell("This finished the one that was broken off; nothing else was moved.")
