@@ -58,7 +58,9 @@ def test_every_command(it: Drill) -> None:
     assert (moved["at_service"], moved["failed"]) == (1, 0)
     cancelled = _fine(it.command("cancel", ledger, "--row", "1", "--ref", "r2"))
     assert "2 cancelled at the service" in cancelled
-    assert re.search(r"^row 2 \(ref r2\): .+ \*+002 and Omar \*+002, 2040-", cancelled, re.M)
+    assert re.search(
+        r"^row 2 \(ref r2\): .+ \*+002 and Omar \*+002, 2040-", cancelled, re.MULTILINE
+    )
     assert "1 left as they are (over" in _fine(it.command("cancel", ledger, "--row", "4"))
     assert len(it.deleted()) == 2
     assert _fine(it.command("resolve", ledger, "--send-again", "--all")).startswith("0 rows")

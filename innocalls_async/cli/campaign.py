@@ -230,7 +230,7 @@ def _tell_end(campaign: Campaign, result: Result, *, as_json: bool) -> None:
             left = counts[State.PENDING]
             tell(f"Stopped: {reason}. The same command goes on with the {left} left.")
         elif complaint is not None and not as_json:
-            tell(f"The last of what was wrong: {complaint}. All of it: innocalls campaign report.")
+            tell(f"Last trouble: {complaint.rstrip('.')}. All of it: innocalls campaign report.")
 
 
 app.command(epilog=f"Example: innocalls campaign status run.db. {_EXIT_CODES}")(
