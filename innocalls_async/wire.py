@@ -282,7 +282,9 @@ def _check_base_url(base_url: str, *, allow_plain_http: bool) -> SplitResult:
     except ValueError:
         raise ValueError("base_url: is no URL") from None
     if url.scheme not in {"http", "https"} or not url.hostname or port == 0:
-        raise ValueError("base_url: an https:// URL with a host is needed")
+        raise ValueError(
+            "base_url: an https:// URL with a host is needed (http:// will do for this machine)"
+        )
     if not base_url.isascii() or re.search(r"[\x00-\x20\\]", base_url):
         raise ValueError("base_url: must be ASCII without spaces; write the host in its xn-- form")
     if url.username is not None or url.query or url.fragment:

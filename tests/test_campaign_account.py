@@ -159,3 +159,12 @@ def test_mistyped_ledger(tmp_path: Path, command: str) -> None:
     code, output = _run(command, tmp_path / "typo.db", *options)
     assert (code, "there is no ledger" in output) == (2, True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_died_is_told_as_broken_off(tmp_path: Path) -> None:
+    """`status` tells a run that is at work from one that no longer is and never said its end."""
+    ledger = tmp_path / "run.db"
+    with Campaign.load(write_calls(tmp_path / "calls.csv", 1), ledger) as campaign:
+        campaign.ledger.begin_run(None)
+        assert json.loads(_run("status", ledger, "--json")[1])["last_result"] == "running"
+    assert json.loads(_run("status", ledger, "--json")[1])["last_result"] == "broken off"

@@ -143,7 +143,7 @@ class TestBodies:
     @pytest.mark.parametrize(
         ("call_time", "words"),
         [
-            ("2030-04-23T10:31:47", "has no time zone"),
+            ("2030-04-23T10:31:47", "no time zone; write its offset: 2030-04-23T10:30:00+02:00"),
             ("2030-04-23", "has no time zone"),
             (1893456000, "a bare number is no time"),
             (True, "a bare number is no time"),

@@ -82,6 +82,11 @@ class Ledger:
                 (time.time(), store.DIED),
             ).rowcount
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a process owns it at this moment."""
+        return store.is_owned(self.path)
+
     # What it holds
 
     def counts(self) -> dict[State, int]:

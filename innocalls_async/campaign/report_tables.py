@@ -33,15 +33,17 @@ class Table:
 def headline(report: Report) -> list[tuple[str, str]]:
     """The few figures that matter most, with their words."""
     states = report.states
-    left_out = [("left out", f"{report.left_out:,}")] if report.left_out else []
+    rarer = {"expired": states["expired"], "cancelled": states["cancelled"]}
+    left_out = [("left out of the file", f"{report.left_out:,}")] if report.left_out else []
     return [
         ("rows", f"{report.rows:,}"),
-        *left_out,
         ("scheduled", f"{states['scheduled']:,}"),
         ("refused", f"{states['refused']:,}"),
         ("in doubt", f"{states['in_doubt']:,}"),
+        *((words, f"{count:,}") for words, count in rarer.items() if count),
         ("not sent yet", f"{states['pending'] + states['sending']:,}"),
         ("connect rate", _percent(report.rates.connect_rate)),
+        *left_out,
     ]
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "Owner",
     "connect",
     "is_ledger_there",
+    "is_owned",
     "open_file",
     "reading",
     "require",
@@ -116,7 +117,7 @@ def _prepare_to_read(path: Path, connection: sqlite3.Connection) -> None:
             "`campaign run` or `campaign resolve` upgrades it"
         )
     sending = connection.execute("SELECT 1 FROM calls WHERE state = 'sending' LIMIT 1").fetchone()
-    if sending and not _is_owned(path):
+    if sending and not is_owned(path):
         _show_as_in_doubt(connection)
 
 
@@ -177,7 +178,8 @@ def _owner_file(path: Path) -> Path:
     return path.with_name(path.name + ".owner")
 
 
-def _is_owned(path: Path) -> bool:
+def is_owned(path: Path) -> bool:
+    """Whether a process is at work on the ledger at `path`."""
     beside = _owner_file(path)
     if not beside.exists():
         return False

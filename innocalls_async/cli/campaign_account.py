@@ -36,19 +36,22 @@ class Format(StrEnum):
 
 
 def status(ledger: LedgerFile, as_json: Json = False) -> None:
-    """Show how many rows are in each state; also while the campaign runs. Exits as `run` would,
-    so with 5 as long as rows are left to send."""
+    """Show how many rows are in each state; also while the campaign runs.
+
+    Exits as `run` would, so with 5 as long as rows are left to send.
+    """
     with told(), Ledger(ledger, owner=False) as opened:
         counts = opened.counts()
         runs = list(opened.select("SELECT started_at, ended_at, result FROM runs ORDER BY run"))
         left_out = int(opened.setting("left_out") or 0)
         zone = load_zone(opened.setting("timezone") or "UTC")
+        unended = "running" if opened.is_at_work else "broken off"
     last = runs[-1] if runs else (None, None, None)
     more = {
         "left_out": left_out,  # of the file, as no good: they are in no state
         "runs": len(runs),
         "last_run_at": last[0] and datetime.fromtimestamp(last[0], zone),
-        "last_result": last[2],
+        "last_result": last[2] or (unended if runs else None),
     }
     if as_json:
         tell_counts(counts, as_json=True, more=more)
@@ -112,8 +115,11 @@ def backup(
         Path, typer.Argument(metavar="COPY.db", help="The copy; it must not be there yet.")
     ],
 ) -> None:
-    """Copy a ledger whole, also while the campaign runs. Copying its file by other means is not
-    enough: what was written last may stand in a file beside it."""
+    """Copy a ledger whole, also while the campaign runs.
+
+    Copying its file by other means is not enough: what was written last may stand in a file beside
+    it.
+    """
     with told():
         back_up(ledger, copy)
 

@@ -21,10 +21,11 @@ def demo(
     ] = 2_000,
     as_json: Json = False,
 ) -> None:
-    """Schedule thousands of calls in a sandbox that takes 500 a second and fails on 5 % of
-    requests; then run a campaign over a messy list, kill it half way, go on, and report.
+    """See thousands of calls scheduled, and a campaign that is killed half way and goes on.
 
-    Nothing leaves this machine. What the client says stands beside the sandbox's own books.
+    The sandbox takes 500 requests a second and fails on 5 % of them; the campaign is over a messy
+    list, and ends in a report. Nothing leaves this machine. What the client says stands beside the
+    sandbox's own books.
     """
     # The sandbox's server takes longer to import than all the rest of the command line.
     from innocalls_async.cli.demo_campaign import print_campaign, run_campaign  # noqa: PLC0415

@@ -96,6 +96,15 @@ def _refuse_bare_number(value: Any) -> Any:
     return value
 
 
+def _refuse_naive(value: datetime | None) -> datetime | None:
+    if value is not None and value.tzinfo is None:
+        raise PydanticCustomError(
+            "bridge_request",
+            "call_time: has no time zone; write its offset: 2030-04-23T10:30:00+02:00",
+        )
+    return value
+
+
 _Checked = AfterValidator(_check)
 _Number = Annotated[
     str,
@@ -128,6 +137,7 @@ class BridgeRequest(TypedDict):
     call_time: Annotated[
         datetime | None,
         Field(default=None, description="When to call, with an offset; null for now."),
+        AfterValidator(_refuse_naive),
         _Checked,
         BeforeValidator(_refuse_bare_number),
     ]
