@@ -42,7 +42,7 @@ def wall_time(moment: datetime, zone: ZoneInfo) -> str:
             f"call_time: {local:%Y-%m-%d %H:%M:%S} comes twice in {zone.key}, where the clocks "
             "are put back over it; choose a time outside that hour"
         )
-    return local.isoformat(sep=" ", timespec="seconds")[:19]  # without the offset
+    return local.replace(tzinfo=None).isoformat(" ", "seconds")
 
 
 def parse_wall_time(text: object, zone: ZoneInfo) -> datetime | None:
