@@ -162,16 +162,26 @@ class _Crew(Generic[Item, Out]):
         is_broken_off, self._is_broken_off = self._is_broken_off, False
         if failure is not None:
             raise failure
-        if is_broken_off and not (self.progress.is_complete and self._taken == self._items_read):
+        if is_broken_off and not await self._was_all():
             raise RuntimeError(
                 f"the fan-out was cut off, as its client was closed: {self._taken} of its outcomes "
-                "were taken, others went to on_abandoned, and what has none was not sent"
+                "were taken, any others went to on_abandoned, and what has none was not sent"
             )
         raise StopAsyncIteration
 
+    async def _was_all(self) -> bool:
+        """Whether the input has no more items than those whose outcomes were taken. Of one that
+        has to be waited for, nobody knows until it has ended."""
+        if self._taken < self._items_read:
+            return False
+        if not self._is_exhausted and self._turn is None:
+            self._is_exhausted = await self._read() is _END
+        return self._is_exhausted
+
     def break_off(self) -> None:
         """Stop it under whoever reads, and who must not take what came by then for all."""
-        self._is_broken_off = not self._is_stopped  # else whoever read knows that it left
+        if not self._is_stopped:  # else whoever read knows that it left, or is to be told already
+            self._is_broken_off = True
         self.stop()
 
     def stop(self) -> None:

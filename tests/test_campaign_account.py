@@ -168,3 +168,13 @@ def test_a_run_that_died_is_told_as_broken_off(tmp_path: Path) -> None:
         campaign.ledger.begin_run(None)
         assert json.loads(_run("status", ledger, "--json")[1])["last_result"] == "running"
     assert json.loads(_run("status", ledger, "--json")[1])["last_result"] == "broken off"
+    with Ledger(ledger):  # who comes next is not who died
+        assert json.loads(_run("status", ledger, "--json")[1])["last_result"] == "broken off"
+
+
+def test_status_with_a_lock_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    """What is beside the ledger and is no lock of ours is no reason to say nothing."""
+    ledger = _ledger(tmp_path, State.SCHEDULED)
+    (tmp_path / "run.db.owner").unlink()
+    (tmp_path / "run.db.owner").mkdir()
+    assert json.loads(_run("status", ledger, "--json")[1])["scheduled"] == 1

@@ -59,7 +59,7 @@ def test_every_command(it: Drill) -> None:
     cancelled = _fine(it.command("cancel", ledger, "--row", "1", "--ref", "r2"))
     assert "2 cancelled at the service" in cancelled
     assert re.search(
-        r"^row 2 \(ref r2\): .+ \*+002 and Omar \*+002, 2040-", cancelled, re.MULTILINE
+        r"^Named: row 2 \(ref r2\): .+ \*+002 and Omar \*+002, 2040-", cancelled, re.MULTILINE
     )
     assert "1 left as they are (over" in _fine(it.command("cancel", ledger, "--row", "4"))
     assert len(it.deleted()) == 2

@@ -101,6 +101,19 @@ async def test_nor_do_fewer_rows_than_go_at_once(tmp_path: Path) -> None:
             assert campaign.account()[state] == rows
 
 
+async def test_bad_rows_behind_good_ones_are_refused(tmp_path: Path) -> None:
+    """Where rows were taken before, a list that ends in bad ones was not refused as a whole."""
+
+    def answer(number: int, form: dict[str, list[str]]) -> httpx.Response:
+        is_good = int(form["first_callee_number"][0]) % 100 < 70
+        return scheduled(number) if is_good else httpx.Response(422, json={"message": "no"})
+
+    with campaign_of(tmp_path, 99) as campaign:
+        async with client_of(answer) as client:
+            assert await campaign.run(client, concurrency=100) is Result.DONE
+        assert campaign.account()[State.REFUSED] == 30
+
+
 async def test_bad_rows_among_good_ones_are_refused(tmp_path: Path) -> None:
     """However many rows are refused, with others taken between them it is the rows."""
 

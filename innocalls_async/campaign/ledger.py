@@ -19,13 +19,14 @@ from innocalls_async.campaign.calls import Block, Call, Record, Screen, Selectio
 from innocalls_async.campaign.errors import InputError, LedgerError
 from innocalls_async.campaign.states import State
 
-__all__ = ["Block", "Call", "Ledger", "Record", "Screen", "Selection", "Turn"]
+__all__ = ["BROKEN_OFF", "Block", "Call", "Ledger", "Record", "Screen", "Selection", "Turn"]
 
 _CALL: Final = (
     "row, ref, call_flow_id, first_callee_number, first_callee_name, second_callee_number, "
     "second_callee_name, duration, call_time, asked_time, call_id, checks, new_time"
 )
 Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
+BROKEN_OFF: Final = "broken off"  # the result of a run that died before it had one
 # Looked at in one transaction for rows that may go, so that none of them takes long.
 _LOOKED_AT: Final = 1000
 
@@ -76,6 +77,9 @@ class Ledger:
 
     def _recover(self) -> int:
         with store.transaction(self._connection):
+            self._connection.execute(
+                "UPDATE runs SET result = ? WHERE result IS NULL", (BROKEN_OFF,)
+            )
             return self._connection.execute(
                 "UPDATE calls SET state = 'in_doubt', attempts = attempts + 1, ended_at = ?, "
                 "error = ? WHERE state = 'sending'",

@@ -68,7 +68,9 @@ class InputOptions:
     @property
     def planned_by(self) -> dict[str, object]:
         """What the times in the ledger come from, by name: it stays for the whole campaign."""
-        return {"timezone": self.timezone, **attrs.asdict(self.plan)}
+        planned = {"timezone": self.timezone, **attrs.asdict(self.plan)}
+        planned["spread (half of the lines)"] = planned.pop("spread")
+        return planned
 
     def do_not_call(self) -> DoNotCall | None:
         """The do-not-call list as it is now."""

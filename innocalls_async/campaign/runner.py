@@ -257,9 +257,7 @@ class Runner(AsyncIterator[BridgeRequest]):
             return
         came_back = self.settled.pop(State.PENDING, 0)
         if not came_back:
-            self._settling.end()
             self._is_over = True
-            self.reason = self.reason or self._settling.reason
         elif self._round == ROUNDS or not (self._moved_in_round or self._settling.has_late):
             self._stop(f"the service is not well: {self.complaint}")
         else:
@@ -277,6 +275,8 @@ class Runner(AsyncIterator[BridgeRequest]):
         self._records += [Record(call.row, State.PENDING, 0) for call in self._claimed]
         self._claimed.clear()
         await self._turn()
+        self._settling.end()
+        self.reason = self._settling.reason or self.reason
         if self._settling.takes_back and not self._records:
             await self._take_back()
         if self._records:

@@ -65,6 +65,7 @@ class Settling:
     takes_back: bool = False
     has_late: bool = False  # a row that only came too late for its time is to be sent again
     _kind: tuple[object, ...] = ()  # of those
+    _alike_with: str | None = None  # what was said of the last of them
     _refusals: int = 0
     _scheduled: int = 0
     _trouble: int = 0  # outcomes in a row that are the service's fault
@@ -132,22 +133,24 @@ class Settling:
             self._end_of_alike()
             self._kind = kind
         self.alike.append(call.row)
-        if len(self.alike) >= max(ALIKE, self.concurrency):
+        self._alike_with = self.complaint
+        if len(self.alike) >= max(ALIKE, self.concurrency) and not self.takes_back:
             self._take_back()
 
     def end(self) -> None:
-        """No other row comes: those that were refused alike are not the first of many under way,
-        of which some may be taken."""
-        if len(self.alike) >= ALIKE:
+        """No other row comes. Where none at all was taken, fewer that were refused alike will do
+        than while others are under way."""
+        if not self._scheduled and len(self.alike) >= ALIKE and not self.takes_back:
             self._take_back()
 
     def _take_back(self) -> None:
         self.takes_back = True
-        self._stop(
-            f"{len(self.alike)} rows were refused in a row and none taken, all with: "
-            f"{self.complaint}; that is the service or a setting (the address, the credit?), "
+        reason = (
+            f"{len(self.alike)} rows were refused in a row and none taken, the last with: "
+            f"{self._alike_with}; that is the service or a setting (the address, the credit?), "
             "so they are pending again; if it is the rows, give --stop-after"
         )
+        self.reason = reason if self.reason is None else f"{self.reason}; {reason}"
 
     def _end_of_alike(self) -> None:
         if not self.takes_back:

@@ -183,11 +183,11 @@ def is_owned(path: Path) -> bool:
     beside = _owner_file(path)
     if not beside.exists():
         return False
-    with closing(open_file(beside, "ro", timeout=0.0)) as connection:
-        try:
+    try:
+        with closing(open_file(beside, "ro", timeout=0.0)) as connection:
             connection.execute("PRAGMA schema_version")
-        except sqlite3.OperationalError:
-            return True  # it is locked; if it cannot be told, nothing is said to have died
+    except sqlite3.OperationalError:
+        return True  # it is locked; if it cannot be told, nothing is said to have died
     return False
 
 

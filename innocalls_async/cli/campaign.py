@@ -89,7 +89,7 @@ def run_command(
         int | None,
         typer.Option(
             min=1,
-            help="Stop after so many refusals; else after 25 (or --concurrency) alike in a row.",
+            help="Stop after so many refusals; else after 25 or --concurrency alike, if more.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -229,8 +229,18 @@ def _tell_end(campaign: Campaign, result: Result, *, as_json: bool) -> None:
         if reason is not None and not as_json:
             left = counts[State.PENDING]
             tell(f"Stopped: {reason}. The same command goes on with the {left} left.")
-        elif complaint is not None and not as_json:
-            tell(f"Last trouble: {complaint.rstrip('.')}. All of it: innocalls campaign report.")
+        elif not as_json and exit_code(counts, result):
+            _tell_trouble(campaign, complaint)
+
+
+def _tell_trouble(campaign: Campaign, complaint: str | None) -> None:
+    if complaint is not None:
+        tell(f"Last trouble: {complaint.rstrip('.')}. All of it: innocalls campaign report.")
+    elif campaign.account()[State.REFUSED]:
+        tell(
+            "Nothing was left to send. What was refused is sent again after: innocalls campaign "
+            f"resolve {campaign.ledger.path} --refused --send-again --all"
+        )
 
 
 app.command(epilog=f"Example: innocalls campaign status run.db. {_EXIT_CODES}")(

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from innocalls_async.campaign import Ledger, State, export
 from innocalls_async.campaign.draft import back_up
+from innocalls_async.campaign.ledger import BROKEN_OFF
 from innocalls_async.campaign.replacing import replacing
 from innocalls_async.cli.campaign_run import exit_code, tell, told
 from innocalls_async.cli.common import Json, console, fail, print_json
@@ -41,11 +42,12 @@ def status(ledger: LedgerFile, as_json: Json = False) -> None:
     Exits as `run` would, so with 5 as long as rows are left to send.
     """
     with told(), Ledger(ledger, owner=False) as opened:
+        at_work = opened.is_at_work  # also before the runs are read: one may end meanwhile
         counts = opened.counts()
         runs = list(opened.select("SELECT started_at, ended_at, result FROM runs ORDER BY run"))
         left_out = int(opened.setting("left_out") or 0)
         zone = load_zone(opened.setting("timezone") or "UTC")
-        unended = "running" if opened.is_at_work else "broken off"
+        unended = "running" if at_work or opened.is_at_work else BROKEN_OFF
     last = runs[-1] if runs else (None, None, None)
     more = {
         "left_out": left_out,  # of the file, as no good: they are in no state

@@ -192,7 +192,7 @@ def _selection(rows: list[int] | None, refs: list[str] | None, *, every: bool) -
 
 
 def _tell_chosen(campaign: Campaign, selection: Selection) -> None:
-    """Name the rows that somebody named by number: it is easy to be one off."""
+    """Say who the rows are that somebody named by number: it is easy to be one off."""
     if selection == _ALL:
         return
     zone = load_zone(campaign.options.timezone)
@@ -204,7 +204,9 @@ def _tell_chosen(campaign: Campaign, selection: Selection) -> None:
             f"{name} {mask_number(number)}" for name, number in zip(names, numbers, strict=True)
         )
         when = minute(datetime.fromtimestamp(call.call_time, zone)) if call.call_time else "at once"
-        tell(one_line(f"row {call.row} (ref {call.ref}): {callees}, {when}"))
+        tell(one_line(f"Named: row {call.row} (ref {call.ref}): {callees}, {when}"))
+    if (more := len(selection.rows) + len(selection.refs) - _NAMED) > 0:
+        tell(f"and {more} more")
 
 
 def _shift(text: str) -> timedelta:

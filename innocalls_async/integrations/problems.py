@@ -134,7 +134,7 @@ def value_problem(text: str) -> Problem:
     """What to answer when the client refused a value; `text` begins with the field's name."""
     masked = mask_text(text)
     field, _, message = masked.partition(": ")
-    return _invalid(masked, {field: [message]})
+    return _invalid(masked, {field: [message or masked]})
 
 
 def request_problem(found: Iterable[Mapping[str, Any]]) -> Problem:
