@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
@@ -205,6 +206,17 @@ async def test_a_call_that_only_is_unknown_is_given_up(tmp_path: Path) -> None:
             with anyio.fail_after(20):
                 assert await watch.run() == Watched(final=4, unknown=1, left=0)
         assert watch.so_far == Watched(final=4, unknown=1, left=0)
+
+
+async def test_a_watch_that_would_only_wait_ends_at_once(tmp_path: Path) -> None:
+    """Where the next call is due after the time that there is, that is said now."""
+    with _campaign(tmp_path, 2, call_time="2040-01-02 10:00") as campaign:
+        await _schedule(campaign, sandbox := Sandbox())
+        async with _client(sandbox) as client:
+            with anyio.fail_after(5):
+                watched = await Watch(campaign.ledger, client).run(3600)
+    due = datetime(2040, 1, 2, 10, tzinfo=ZoneInfo("Africa/Cairo"))
+    assert watched == Watched(final=0, unknown=0, left=2, next_due=due)
 
 
 async def test_a_watch_of_days_goes_on(tmp_path: Path) -> None:

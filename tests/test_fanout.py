@@ -472,13 +472,13 @@ async def test_one_whose_last_outcomes_came_as_it_was_closed_was_all() -> None:
     worker was free to see the end of the input is no reason to call it cut off."""
     taken: list[Outcome] = []
     client = ServiceClient(token=TOKEN, limiter=None, transport=Script([1.0]))
+    fan = client.bridge_many(requests(6), concurrency=3)
 
     async def read() -> None:
         async for outcome in fan:
             taken.append(outcome)  # noqa: PERF401 - each as it comes
 
     async with anyio.create_task_group() as group, client:
-        fan = client.bridge_many(requests(6), concurrency=3)
         group.start_soon(read)
         await anyio.sleep(1.5)
     assert len(taken) == 6

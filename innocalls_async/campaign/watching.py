@@ -73,17 +73,20 @@ class Watch:
         self._zone = load_zone(self.ledger.setting("timezone") or "UTC")
 
     async def run(self, timeout: float | None = None) -> Watched:
-        """Return when all calls are at their end, or after `timeout` seconds.
+        """Return when all calls are at their end, or after `timeout` seconds; at once where no
+        call is due by then.
 
         Raises `AuthenticationError` and `PermissionDeniedError`, `LedgerError`, and
         `CampaignError` if the service seems to know none of the calls.
         """
         self.total = await self._left()
-        with anyio.move_on_after(timeout):
+        with anyio.move_on_after(timeout) as within:
             while (due_in := await self._due_in()) is not None:
                 if due_in <= 0:
                     self._due = None
                     await self._poll()
+                elif self.clock is time.time and anyio.current_time() + due_in > within.deadline:
+                    break
                 else:
                     # Not all of it at once: the clock may be one that runs faster.
                     await anyio.sleep(min(due_in, self.interval))
