@@ -485,6 +485,16 @@ async def test_one_whose_last_outcomes_came_as_it_was_closed_was_all() -> None:
     assert fan.progress.is_complete
 
 
+async def test_one_whose_input_had_not_ended_was_not_all() -> None:
+    """Of an input that has to be waited for, nobody knows whether more was to come."""
+    client = ServiceClient(token=TOKEN, limiter=None, transport=Script([0.1]))
+    async with client:
+        fan = client.bridge_many(trickling(requests(2), 1.0))
+        await anext(fan)
+    with pytest.raises(RuntimeError, match="1 of its outcomes were taken"):
+        await anext(fan)
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_one_whose_work_is_cancelled_from_outside_says_so() -> None:
     """Who cancels all tasks but the reader's gets an error behind the outcomes, and not a list
