@@ -115,6 +115,17 @@ def test_refused_rows_again(tmp_path: Path) -> None:
     assert it.states() == {"refused": 4, "pending": 1}
 
 
+def test_nobody_is_told_to_call_who_is_not_to_be_called(tmp_path: Path) -> None:
+    """Rows that were refused here, for the do-not-call list, are no reason to send them again."""
+    write_calls(tmp_path / "calls.csv", 3)
+    (tmp_path / "dnc").write_text("201000000001\n", encoding="utf-8")
+    with drill(tmp_path) as it:
+        ended = it.run("--suppress", str(tmp_path / "dnc"))
+    assert ended.returncode == 3
+    assert b"2 scheduled, 1 refused" in ended.stdout
+    assert b"--send-again" not in ended.stdout
+
+
 def test_export(tmp_path: Path) -> None:
     """The header is the documented one; what a spreadsheet would run is defused in CSV only."""
     ledger = _sent(tmp_path, [row(1, ref="=1+1"), row(2)])

@@ -101,6 +101,20 @@ async def test_nor_do_fewer_rows_than_go_at_once(tmp_path: Path) -> None:
             assert campaign.account()[state] == rows
 
 
+async def test_nor_does_one_that_is_ended_by_then(tmp_path: Path) -> None:
+    """Ctrl-C before the service was seen to refuse everything leaves no row refused either."""
+    with campaign_of(tmp_path, 90) as campaign:
+
+        def answer(number: int, form: dict[str, list[str]]) -> httpx.Response:
+            if number == 30:
+                campaign.drain()
+            return httpx.Response(402, json={"message": "no credit"})
+
+        async with client_of(answer) as client:
+            assert await campaign.run(client, concurrency=50) is Result.INTERRUPTED
+        assert campaign.account()[State.PENDING] == 90
+
+
 async def test_bad_rows_behind_good_ones_are_refused(tmp_path: Path) -> None:
     """Where rows were taken before, a list that ends in bad ones was not refused as a whole."""
 

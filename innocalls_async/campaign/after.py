@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import anyio.to_thread
 from attrs import frozen
@@ -26,7 +26,7 @@ from innocalls_async.errors import (
 from innocalls_async.masking import mask_text
 from innocalls_async.outcomes import Done, Refused
 
-__all__ = ["Swept", "Verdict", "cancel", "complaint", "resolve"]
+__all__ = ["REFUSED_THERE", "Swept", "Verdict", "cancel", "complaint", "resolve"]
 
 Verdict = Literal["send_again", "send_refused_again", "sent"]
 
@@ -45,6 +45,10 @@ class Swept:
     went_on: bool = False
 
 
+# What was refused here, for its hour or somebody's wish, stays so: nothing looks again.
+REFUSED_THERE: Final = "state = 'refused' AND attempts > 0"
+
+
 def resolve(
     ledger: Ledger, verdict: Verdict, selection: Selection, *, call_id: str | None = None
 ) -> int:
@@ -53,11 +57,7 @@ def resolve(
     `send_refused_again` makes those pending that the service refused. How many."""
     where, parameters = selection.condition()
     if verdict != "sent":
-        # What was refused here, for its hour or somebody's wish, stays so: nothing looks again.
-        those = {
-            "send_again": "state = 'in_doubt'",
-            "send_refused_again": "state = 'refused' AND attempts > 0",
-        }
+        those = {"send_again": "state = 'in_doubt'", "send_refused_again": REFUSED_THERE}
         return ledger.write(
             "UPDATE calls SET state = 'pending', error = NULL, ended_at = NULL "  # noqa: S608 - ours
             f"WHERE {those[verdict]} AND {where}",

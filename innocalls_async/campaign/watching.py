@@ -86,9 +86,9 @@ class Watch:
                     self._due = None
                     await self._poll()
                 elif self.clock is time.time and anyio.current_time() + due_in > within.deadline:
-                    break
+                    break  # another clock may run faster, and bring it in time
                 else:
-                    # Not all of it at once: the clock may be one that runs faster.
+                    # Not all of it at once, for the same reason.
                     await anyio.sleep(min(due_in, self.interval))
         await self._due_in()
         return self._watched(await self._left())

@@ -16,6 +16,7 @@ from innocalls_async.campaign import (
     PlanOptions,
     Result,
     State,
+    after,
 )
 from innocalls_async.campaign.errors import DiskError
 from innocalls_async.cli import campaign_account, campaign_after
@@ -89,7 +90,7 @@ def run_command(
         int | None,
         typer.Option(
             min=1,
-            help="Stop after so many refusals; else after 25 or --concurrency alike, if more.",
+            help="Stop after so many refusals; by default where all are refused alike.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -236,10 +237,10 @@ def _tell_end(campaign: Campaign, result: Result, *, as_json: bool) -> None:
 def _tell_trouble(campaign: Campaign, complaint: str | None) -> None:
     if complaint is not None:
         tell(f"Last trouble: {complaint.rstrip('.')}. All of it: innocalls campaign report.")
-    elif campaign.account()[State.REFUSED]:
+    elif campaign.ledger.calls(after.REFUSED_THERE, limit=1):
         tell(
-            "Nothing was left to send. What was refused is sent again after: innocalls campaign "
-            f"resolve {campaign.ledger.path} --refused --send-again --all"
+            "What the service refused earlier stays so. To send it again: innocalls campaign "
+            f"resolve {campaign.ledger.path} --refused --send-again --all; then run"
         )
 
 
