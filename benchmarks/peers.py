@@ -29,7 +29,7 @@ _TOKEN: Final = "0123456789abcdef"  # noqa: S105 - of no account
 _HEADERS: Final = {"Authorization": f"Bearer {_TOKEN}", "Accept": "application/json"}
 _NOON: Final = datetime(2030, 1, 1, 12, tzinfo=UTC)
 # More than any client here reaches: every attempt goes through the limiter and none waits.
-_NOT_BINDING: Final = 20_000
+_NOT_BINDING: Final = 50_000
 
 
 @frozen

@@ -6,8 +6,9 @@ its own. A limiter's grant is asked for only while a place is free, and by one t
 leader; so a grant is used at once, and it goes to whoever is first in line: by priority, then by
 the age of the operation (a retry keeps its operation's place).
 
-The line has a leader whenever somebody waits. The first to come leads until it is admitted or
-cancelled, and then names the next. The others sleep, each on an event of its own.
+Whoever leaves lets in who is first in line. Where time has to pass first, because of a pause or
+the limiter, one of the line leads: it waits for that. The others sleep, each on an event of its
+own, and so does the whole line where only a place is wanted.
 
 After a 429 nobody is admitted until the pause is over. Then one probe goes, and the line follows
 once that came back without another 429.
@@ -43,9 +44,14 @@ class _Waiter:
     grant: Grant | None = None
     gone: bool = False
 
+    async def sleep(self) -> None:
+        """Return when there is a grant, or when it is to lead."""
+        self.woken = anyio.Event()
+        await self.woken.wait()
+
     def wake(self) -> None:
-        assert self.woken is not None  # noqa: S101 - only who leads from the start has none
-        self.woken.set()
+        if self.woken is not None:  # else it has yet to look
+            self.woken.set()
 
 
 class Admission:
@@ -69,7 +75,6 @@ class Admission:
         self._sleep = sleep
         self._line: list[tuple[Rank, _Waiter]] = []
         self._leader: _Waiter | None = None
-        self._place_freed: anyio.Event | None = None  # while the leader waits for it
         self._paused_at = -math.inf
         self._paused_until = -math.inf
         self._probe_due = False
@@ -86,17 +91,17 @@ class Admission:
         held."""
         self._check_open()
         await checkpoint_if_cancelled()
-        if self._leader is None and self._is_open and self._grants.try_acquire():
+        if self._first_in_line() is None and self._is_open and self._grants.try_acquire():
             return self._admit(rank)
         me = _Waiter(rank)
         heapq.heappush(self._line, (rank, me))
         try:
-            if self._leader is None:
-                self._leader = me
-            else:
-                me.woken = anyio.Event()
-                await me.woken.wait()
-            grant = me.grant or await self._lead(me)
+            self._let_in()
+            while me.grant is None:
+                if self._leader is me:
+                    await self._lead()
+                else:
+                    await me.sleep()
             self._check_open()
             # A cancellation that crosses the admission would be delivered at the next await, which
             # can come behind the first bytes: who stopped us would never hear of them.
@@ -104,7 +109,7 @@ class Admission:
         except BaseException:
             self._withdraw(me)
             raise
-        return grant
+        return me.grant
 
     def leave(
         self,
@@ -129,8 +134,7 @@ class Admission:
             # A probe that was not answered has shown nothing: another goes.
             self._probe = None
             self._probe_due = self._probe_due or not answered
-        if self._place_freed is not None:
-            self._place_freed.set()
+        self._let_in()
 
     def limited(self, rank: Rank, began: float, seconds: float | None) -> float:
         """The attempt of `rank`, begun at `began`, was answered 429: pause everyone for
@@ -163,20 +167,36 @@ class Admission:
         """Seconds until the pause is over; 0.0 where there is none."""
         return max(0.0, self._paused_until - self._clock()) if self._probe_due else 0.0
 
-    async def _lead(self, me: _Waiter) -> Grant:
-        while True:
-            await self._until_open()
+    def _let_in(self) -> None:
+        """Admit as many as may go at once, and have time waited for where that is what the next
+        one needs."""
+        while self._leader is None and (first := self._first_in_line()) is not None:
+            if self._is_open and self._grants.try_acquire():
+                self._admit_first()
+            elif self._free > 0 and self._probe is None:
+                self._leader = first
+                first.wake()
+            else:
+                return  # whoever leaves next comes by here
+
+    async def _lead(self) -> None:
+        """Wait until the first in line may go. By then that can be another than the leader."""
+        if (left := self.pause_left) > 0:
+            await self._sleep(left)
+        else:
             await self._grants.acquire()
             if not self._is_open:
-                continue  # a pause began meanwhile: what was granted before it is void
-            first = self._first_in_line()
-            assert first is not None  # noqa: S101 - the leader itself is in line
-            heapq.heappop(self._line)
-            first.grant = self._admit(first.rank)
-            if first is me:
-                self._name_leader()
-                return first.grant
-            first.wake()
+                return  # a pause began meanwhile: what was granted before it is void
+            self._admit_first()
+            self._leader = None
+            self._let_in()
+
+    def _admit_first(self) -> None:
+        first = self._first_in_line()
+        assert first is not None  # noqa: S101 - it is asked for where somebody is in line
+        heapq.heappop(self._line)
+        first.grant = self._admit(first.rank)
+        first.wake()
 
     def _admit(self, rank: Rank) -> Grant:
         grant = self._grants.last()
@@ -185,11 +205,6 @@ class Admission:
             self._probe_due, self._probe = False, rank
         return grant
 
-    def _name_leader(self) -> None:
-        self._leader = self._first_in_line()
-        if self._leader is not None:
-            self._leader.wake()
-
     def _first_in_line(self) -> _Waiter | None:
         while self._line and self._line[0][1].gone:
             heapq.heappop(self._line)
@@ -197,20 +212,14 @@ class Admission:
 
     def _withdraw(self, me: _Waiter) -> None:
         me.gone = True
-        if me.grant is not None:
-            self._free_place(me.rank, answered=False)
         if self._leader is me:
-            self._name_leader()
+            self._leader = None
+        if me.grant is not None:
+            me.grant.unused()
+            self._free_place(me.rank, answered=False)
+        else:
+            self._let_in()
 
     @property
     def _is_open(self) -> bool:
         return self._free > 0 and self._probe is None and self.pause_left == 0
-
-    async def _until_open(self) -> None:
-        while not self._is_open:
-            if (left := self.pause_left) > 0:
-                await self._sleep(left)
-            else:
-                self._place_freed = anyio.Event()
-                await self._place_freed.wait()
-                self._place_freed = None

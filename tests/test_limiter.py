@@ -257,6 +257,54 @@ class TestPostpone:
                 assert used[-1] == clock.now
 
 
+class TestGiveBack:
+    async def test_another_has_what_was_given_back(self) -> None:
+        """What was not used counts no more, neither in the window nor as a token."""
+        clock = FakeClock()
+        bucket = TokenBucket(3, clock=clock)
+        assert [bucket.try_acquire() for _ in range(4)] == [True] * 3 + [False]
+        bucket.give_back(bucket.last_grant)
+        assert [bucket.try_acquire() for _ in range(2)] == [True, False]
+        clock.now = 2.0
+        for _ in range(5):
+            assert bucket.try_acquire()
+            bucket.give_back(bucket.last_grant)
+        assert [bucket.try_acquire() for _ in range(4)] == [True] * 3 + [False]
+
+    async def test_what_has_left_the_log_cannot_be_given_back(self) -> None:
+        """Then newer ones have taken its place, and it limits nobody."""
+        clock = FakeClock()
+        bucket = TokenBucket(1, clock=clock)
+        assert bucket.try_acquire()
+        old, clock.now = bucket.last_grant, 1.0
+        assert bucket.try_acquire()
+        bucket.give_back(old)
+        assert not bucket.try_acquire()
+
+    @settings(deadline=None, max_examples=60)
+    @given(st.integers(1, 60), SEEDS)
+    async def test_uses_keep_the_limit_though_others_were_given_back(
+        self, rate: int, seed: int
+    ) -> None:
+        """Many at a time, used late or not at all, told out of order."""
+        chance, clock = random.Random(seed), FakeClock()
+        bucket = TokenBucket(rate, clock=clock, sleep=clock.skip)
+        under_way: list[float] = []
+        used: list[float] = []
+        for _ in range(400):
+            await bucket.acquire()
+            uses = sorted(used + under_way)
+            assert len(uses) < rate or clock.now - uses[-rate] >= 1.0
+            under_way.append(bucket.last_grant)
+            while under_way and chance.random() < 0.5:
+                clock.now += chance.choice((0.0, chance.random() / rate))
+                late = under_way.pop(chance.randrange(len(under_way)))
+                if chance.random() < 0.3:
+                    bucket.give_back(late)
+                else:
+                    used.append(bucket.postpone(late, 0.0))
+
+
 async def test_a_grant_at_once_or_none() -> None:
     """`try_acquire` never waits, spends nothing for a no, and passes nobody who waits."""
     bucket = TokenBucket(2, per=20)
