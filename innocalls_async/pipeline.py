@@ -235,6 +235,8 @@ class Pipeline:
         try:
             result = self._reader.read(message, reply)
         except APIError as error:
+            # Its frames would keep the reply, and show it to whoever prints their variables.
+            error.__traceback__ = None
             evidence = evidence_of(reply, error)
             wait = getattr(error, "retry_after", None)
             by_the_document = wait is not None and is_json(reply)

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from attrs import define
+from attrs import define, field
 
 from innocalls_async.errors import (
     APIError,
@@ -47,8 +47,8 @@ class Reply:
     """A whole HTTP reply; header names are in lower case."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)  # it may repeat what was sent
+    body: bytes = field(repr=False)
 
 
 class Reader:

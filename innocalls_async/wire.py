@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from innocalls_async.models import BridgeRequest
 from innocalls_async.times import wall_time
@@ -95,10 +95,11 @@ class Message:
 
     operation: Operation
     target: str
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
+    # Not shown: debuggers and error trackers print the variables of each frame.
+    headers: list[tuple[bytes, bytes]] = field(repr=False)
+    body: bytes = field(repr=False)
     request: BridgeRequest | None
-    secrets: tuple[str, ...]
+    secrets: tuple[str, ...] = field(repr=False)
 
     def with_headers(self, headers: Mapping[str, str]) -> Message:
         """A copy that has these too, but for what is no header or is ours to set."""

@@ -95,14 +95,16 @@ def logs() -> Iterator[Collector]:
 class Shown:
     """All the texts that came of some operations."""
 
-    texts: list[str] = field(factory=list)
+    texts: list[str] = field(factory=list, repr=False)
 
     def add(self, thing: object) -> None:
         self.texts += [repr(thing), str(thing), f"{thing}"]
 
-    def add_error(self, error: BaseException) -> None:
+    def add_error(self, error: BaseException, *, with_variables: bool = True) -> None:
+        """`with_variables`: those of each frame, as error trackers and debuggers show them."""
         self.add(error)
-        self.texts += traceback.format_exception(error)
+        seen = traceback.TracebackException.from_exception(error, capture_locals=with_variables)
+        self.texts += seen.format()
         for link in (error, error.__cause__, error.__context__, getattr(error, "cause", None)):
             if link is not None:
                 self.add(link)
@@ -352,11 +354,11 @@ def test_refused_arguments_are_not_repeated() -> None:
     for bad in (f"{FIRST}12345", f"{FIRST}x", f"0{FIRST}", f"{FIRST}(0)"):
         with pytest.raises(ValueError, match="first_callee_number") as refused:
             BridgeRequest("flow", bad, "A", SECOND, "B", 1)
-        shown.add_error(refused.value)
+        shown.add_error(refused.value, with_variables=False)
     with pytest.raises(ValueError, match="second_callee_number") as refused:
         BridgeRequest("flow", FIRST, "A", FIRST, "B", 1)
-    shown.add_error(refused.value)
+    shown.add_error(refused.value, with_variables=False)
     with pytest.raises(ValueError, match="token") as refused:
         AsyncBridgeClient(f"{TOKEN}\n")
-    shown.add_error(refused.value)
+    shown.add_error(refused.value, with_variables=False)
     shown.check()
