@@ -50,11 +50,6 @@ class Grant:
             name = self._giver.postpone(self._name, 0.0)
             self._name = self._name if name is None else name
 
-    def unused(self) -> None:
-        """No attempt was made with it, and none will be."""
-        if self._giver.give_back is not None:
-            self._giver.give_back(self._name)
-
     def over(self, kind: str, *, succeeded: bool) -> None:
         """The attempt is over. A success shows how fast the service can do what is of that
         `kind`.
@@ -94,7 +89,6 @@ class Grants:
         self.try_acquire = _without_waiting(limiter)
         self.slow_down = _hook(limiter, "slow_down")
         self.postpone = _hook(limiter, "postpone")
-        self.give_back = _hook(limiter, "give_back")
         self._name = _guarded(lambda: getattr(limiter, "last_grant", None), "last_grant")
         self.paces: defaultdict[str, _Pace] = defaultdict(_Pace)
 
@@ -114,7 +108,7 @@ def _without_waiting(limiter: RateLimiter | None) -> Callable[[], bool]:
     if limiter is None:
         return lambda: True
     if isinstance(limiter, TokenBucket) and getattr(limiter.acquire, "__func__", None) is _ACQUIRE:
-        return _guarded(limiter.try_acquire, "try_acquire")
+        return limiter.try_acquire
     return lambda: False
 
 

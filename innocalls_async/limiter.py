@@ -40,8 +40,7 @@ class RateLimiter(Protocol):
     called when the service says that it was too fast; and `last_grant` with
     `postpone(grant, used_ago)`, which is called when an attempt reached the service later than
     it was granted, with what `last_grant` was as `acquire` returned; it may return another name
-    for the grant, to be called with the next time; and `give_back(grant)`, which is called when
-    nothing was sent with it, because the one that it was for was cancelled."""
+    for the grant, to be called with the next time."""
 
     async def acquire(self) -> None:
         """Return once one more attempt may go. A cancelled call must spend nothing."""
@@ -76,7 +75,6 @@ class TokenBucket:
         self._queue = anyio.Lock(fast_acquire=True)
         self._log: deque[float] = deque()  # when the last `rate` grants count from, in order
         self._log_length = max(1, int(rate))
-        self._pushed_out = -math.inf  # the latest that is no more in it
         self._last_grant = -math.inf
         self._tokens = float(self.burst)
         self._filled_at = -math.inf
@@ -114,24 +112,10 @@ class TokenBucket:
         is when its request can have reached the service, whose windows are the ones that matter.
         Returns what names it from now on. An age and not a moment: the caller's clock may be
         another than this bucket's."""
-        self._strike_out(grant)
-        return self._record(max(grant, self._clock() - used_ago))
-
-    def give_back(self, grant: float) -> None:
-        """The grant that `last_grant` named was not used, and will not be: it counts no more."""
-        is_full = len(self._log) == self._log_length
-        if self._strike_out(grant):
-            self._tokens = min(float(self.burst), self._tokens + 1)
-            if is_full:
-                self._log.appendleft(self._pushed_out)
-
-    def _strike_out(self, grant: float) -> bool:
-        """Whether it was in the log still: as many newer ones push it out."""
         index = bisect.bisect_left(self._log, grant)
-        is_there = index < len(self._log) and self._log[index] == grant
-        if is_there:
-            del self._log[index]
-        return is_there
+        if index < len(self._log) and self._log[index] == grant:
+            del self._log[index]  # else as many newer ones have pushed it out
+        return self._record(max(grant, self._clock() - used_ago))
 
     @property
     def last_grant(self) -> float:
@@ -167,7 +151,7 @@ class TokenBucket:
         else:
             log.append(moment)
         if len(log) > self._log_length:
-            self._pushed_out = max(self._pushed_out, log.popleft())
+            log.popleft()
         return moment
 
     def _token_due(self, now: float, rate: float) -> float:

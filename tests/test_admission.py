@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import random
 
@@ -99,6 +100,19 @@ async def test_a_limiters_grant_goes_to_the_first_in_line() -> None:
     assert gaps == pytest.approx([1.0] * 3)
 
 
+async def test_nobody_passes_who_was_called() -> None:
+    """One that comes before a place's next owner has come to run goes behind it."""
+    door = a_door(places=2)
+    grants = [await door.admission.enter((CREATE, number)) for number in range(2)]
+    async with anyio.create_task_group() as group:
+        group.start_soon(door.visit, CREATE, 2)
+        await anyio.sleep(SETTLE)
+        for number, grant in enumerate(grants):
+            door.admission.leave((CREATE, number), grant)
+        await door.visit(CREATE, 3)
+    assert door.came == [(CREATE, 2), (CREATE, 3)]
+
+
 async def test_no_grant_is_asked_for_without_a_place() -> None:
     """A grant is used at once: none is taken for somebody who still waits for a place."""
     door = a_door(places=1, limiter=TokenBucket(2, burst=2))
@@ -158,6 +172,27 @@ class TestPause:
             if expected == 2.0:
                 admission.leave(rank, await admission.enter(rank))  # the probe, answered
         assert limiter.current_rate == pytest.approx(100 * 0.7 * 0.7, rel=0.15)
+
+    async def test_a_429_to_the_probe_of_a_used_up_quota_is_the_first(self) -> None:
+        """It pauses for the first time and slows the limiter, whatever was refused long ago."""
+        limiter = TokenBucket(100)
+        admission, rank = Admission(1, limiter), (CREATE, 1)
+        for _ in range(3):
+            grant = await admission.enter(rank)
+            await anyio.sleep(0.01)
+            admission.limited(rank, grant.at, None)
+            admission.leave(rank, grant)
+        admission.leave(rank, await admission.enter(rank))  # the probe, answered
+        await anyio.sleep(100)
+        assert limiter.current_rate == 100
+        grant = await admission.enter(rank)
+        admission.hold(0.0)
+        admission.leave(rank, grant)
+        grant = await admission.enter(rank)
+        await anyio.sleep(0.01)
+        assert admission.limited(rank, grant.at, None) == 1.0
+        admission.leave(rank, grant)
+        assert limiter.current_rate == pytest.approx(70)
 
     async def test_a_volley_of_429_slows_down_once(self) -> None:
         """Attempts that were under way when the pause began prove nothing new."""
@@ -357,8 +392,7 @@ async def test_who_is_cancelled_already_spends_nothing() -> None:
 
 
 async def test_a_crowd_that_is_cancelled_spends_nothing_of_the_limit() -> None:
-    """As all of it ends at once, each that ends lets in the next, which will use its grant no
-    more: it goes back."""
+    """As all of it ends at once, each that ends calls the next, which comes no more."""
     limiter = TokenBucket(12, per=20)
     door = a_door(places=3, limiter=limiter)
     with anyio.CancelScope() as scope:
@@ -372,36 +406,52 @@ async def test_a_crowd_that_is_cancelled_spends_nothing_of_the_limit() -> None:
     assert [limiter.try_acquire() for _ in range(10)] == [True] * 9 + [False]
 
 
-async def test_a_limiter_that_fails_does_not_fail_who_leaves() -> None:
-    """One attempt's result is not lost for an error that is met on behalf of the next."""
-
-    class Failing(TokenBucket):
-        is_away = False
-
-        def try_acquire(self) -> bool:
-            if self.is_away:
-                raise OSError("away")
-            return super().try_acquire()
-
-    limiter = Failing(100)
+@pytest.mark.parametrize("what", ["a place", "a pause", "the limiter"])
+async def test_who_is_in_line_hears_at_once_that_it_is_closed(what: str) -> None:
+    """Whatever they wait for, and none of them spends a grant."""
+    limiter = TokenBucket(1 if what == "the limiter" else 100, per=3600)
     admission = Admission(1, limiter)
-    grant = await admission.enter((CREATE, 1))
-    failed = []
+    grant = await admission.enter((CREATE, 0))
+    if what != "a place":
+        admission.leave((CREATE, 0), grant)
+    if what == "a pause":
+        admission.hold(120)
+    began, heard = anyio.current_time(), []
 
-    async def come() -> None:
-        try:
-            await admission.enter((CREATE, 2))
-        except OSError as error:
-            failed.append(str(error))
+    async def come(number: int) -> None:
+        with pytest.raises(RuntimeError, match="is closed"):
+            await admission.enter((CREATE, number))
+        heard.append(anyio.current_time() - began)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(come)
+        for number in range(1, 5):
+            group.start_soon(come, number)
+        await anyio.sleep(1)
+        admission.close()
+    assert heard == pytest.approx([1.0] * 4)
+    if what != "the limiter":
+        assert [limiter.try_acquire() for _ in range(100)] == [True] * 99 + [False]
+
+
+async def test_who_left_the_line_is_forgotten() -> None:
+    """Polls that gave up do not pile up behind creates that always come first."""
+
+    def in_line() -> int:
+        return sum(type(thing).__name__ == "_Waiter" for thing in gc.get_objects())
+
+    admission = Admission(1, None)
+    await admission.enter((CREATE, 0))
+    async with anyio.create_task_group() as group:
+        group.start_soon(admission.enter, (CREATE, 1))
         await anyio.sleep(SETTLE)
-        limiter.is_away = True
-        admission.leave((CREATE, 1), grant)
-    assert failed == ["away"]
-    limiter.is_away = False
-    await admission.enter((CREATE, 3))
+        before = in_line()
+        for first in range(2, 1000, 50):
+            with anyio.move_on_after(1):
+                async with anyio.create_task_group() as polls:
+                    for number in range(first, first + 50):
+                        polls.start_soon(admission.enter, (POLL, number))
+        assert in_line() < before + 100
+        group.cancel_scope.cancel()
 
 
 @settings(deadline=None, max_examples=30)
@@ -445,9 +495,8 @@ async def test_cancellation_at_any_point_loses_nothing(
     assert door.most == places
 
 
-def test_a_task_cancelled_as_it_is_admitted_gives_its_place_back() -> None:
-    """asyncio's own `cancel` reaches a task that was woken already; so the place it was given is
-    free again."""
+def test_a_task_cancelled_as_it_is_called_lets_the_next_one_go() -> None:
+    """asyncio's own `cancel` reaches a task that was woken already."""
 
     async def scenario() -> None:
         admission = Admission(1, None)
@@ -457,6 +506,31 @@ def test_a_task_cancelled_as_it_is_admitted_gives_its_place_back() -> None:
         preferred = asyncio.create_task(admission.enter((CREATE, 3)))
         await asyncio.sleep(0)
         admission.leave((CREATE, 1), grant)
+        preferred.cancel()
+        await asyncio.wait_for(leader, 1)
+        assert preferred.cancelled()
+
+    asyncio.run(scenario())
+
+
+def test_a_task_cancelled_as_it_is_given_a_grant_gives_its_place_back() -> None:
+    """The leader has let it in, and it has not come to run."""
+
+    class Gate:
+        def __init__(self) -> None:
+            self.opened = asyncio.Event()
+
+        async def acquire(self) -> None:
+            await self.opened.wait()
+
+    async def scenario() -> None:
+        admission = Admission(1, gate := Gate())
+        leader = asyncio.create_task(admission.enter((POLL, 2)))
+        await asyncio.sleep(0)
+        preferred = asyncio.create_task(admission.enter((CREATE, 3)))
+        await asyncio.sleep(0)
+        gate.opened.set()
+        await asyncio.sleep(0)
         preferred.cancel()
         await asyncio.wait_for(leader, 1)
         assert preferred.cancelled()

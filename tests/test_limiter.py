@@ -235,37 +235,12 @@ class TestPostpone:
         assert clock.now == 4.0
 
 
-class TestGiveBack:
-    async def test_another_has_what_was_given_back(self) -> None:
-        """What was not used counts no more, neither in the window nor as a token."""
-        clock = FakeClock()
-        bucket = TokenBucket(3, clock=clock)
-        assert [bucket.try_acquire() for _ in range(4)] == [True] * 3 + [False]
-        bucket.give_back(bucket.last_grant)
-        assert [bucket.try_acquire() for _ in range(2)] == [True, False]
-        clock.now = 2.0
-        for _ in range(5):
-            assert bucket.try_acquire()
-            bucket.give_back(bucket.last_grant)
-        assert [bucket.try_acquire() for _ in range(4)] == [True] * 3 + [False]
-
-    async def test_what_has_left_the_log_cannot_be_given_back(self) -> None:
-        """Then newer ones have taken its place, and it limits nobody."""
-        clock = FakeClock()
-        bucket = TokenBucket(1, clock=clock)
-        assert bucket.try_acquire()
-        old, clock.now = bucket.last_grant, 1.0
-        assert bucket.try_acquire()
-        bucket.give_back(old)
-        assert not bucket.try_acquire()
-
-
 @settings(deadline=None, max_examples=120)
-@given(st.integers(1, 60), st.sampled_from([0.0, 0.3]), SEEDS)
+@given(st.integers(1, 60), SEEDS)
 async def test_uses_keep_the_limit_where_grants_did_not_turn_into_uses_at_once(
-    rate: int, given_back: float, seed: int
+    rate: int, seed: int
 ) -> None:
-    """Many at a time, used late or not at all, told out of order: no grant comes before `per`
+    """Many at a time, used late and told out of order: no grant comes before `per`
     after the use that is `rate` places before it."""
     chance, clock = random.Random(seed), FakeClock()
     bucket = TokenBucket(rate, clock=clock, sleep=clock.skip)
@@ -279,11 +254,8 @@ async def test_uses_keep_the_limit_where_grants_did_not_turn_into_uses_at_once(
         while under_way and chance.random() < 0.5:
             clock.now += chance.choice((0.0, chance.random() / rate))
             late = under_way.pop(chance.randrange(len(under_way)))
-            if chance.random() < given_back:
-                bucket.give_back(late)
-            else:
-                used.append(bucket.postpone(late, 0.0))
-                assert used[-1] == clock.now
+            used.append(bucket.postpone(late, 0.0))
+            assert used[-1] == clock.now
 
 
 async def test_a_grant_at_once_or_none() -> None:
