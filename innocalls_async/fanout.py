@@ -52,7 +52,8 @@ class Progress:
 class FanOut(AsyncIterator[Out], Generic[Item, Out]):
     """The outcomes of a fan-out. Iterate over it once; `aclose()` ends it early.
 
-    After `aclose()`, `untaken` has the outcomes that came when nobody was reading any more.
+    After `aclose()`, `untaken` has the outcomes that came when nobody was reading any more. Those
+    of an iterator that is dropped without a look at them are in the log, as warnings.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class FanOut(AsyncIterator[Out], Generic[Item, Out]):
 
     def __anext__(self) -> Coroutine[Any, Any, Out]:
         # No coroutine of its own: in the traceback of a cancellation, that would keep us alive.
-        return self._crew.take()
+        return self._crew.take(self)
 
     async def aclose(self) -> None:
         """Cancel what has not been sent, and wait for what is on the wire."""
@@ -92,13 +93,12 @@ class FanOut(AsyncIterator[Out], Generic[Item, Out]):
     @property
     def untaken(self) -> list[Out]:
         """Outcomes that were not yielded, so far."""
-        return [outcome for outcome, _ in self._crew.ready]
+        return self._crew.show_untaken()
 
     def __del__(self) -> None:
         # The event loop may be gone already, and its tasks with it.
         with contextlib.suppress(Exception):
-            self._crew.is_abandoned = True
-            self._crew.stop()
+            self._crew.abandon()
 
 
 class _Crew(Generic[Item, Out]):
@@ -126,7 +126,7 @@ class _Crew(Generic[Item, Out]):
         self._is_exhausted = False  # nothing more is in it
         self._is_stopped = False
         self._is_over = False  # no worker is left
-        self.is_abandoned = False  # nobody can read what still comes
+        self._is_abandoned = False  # nobody can read what still comes
         self._host: object = None
         # To find out which loop is running takes anyio 2 us: once will do, as soon as one is.
         self._event: type[anyio.Event] = anyio.Event
@@ -136,6 +136,8 @@ class _Crew(Generic[Item, Out]):
         self.cut_short: dict[int, int] = {}
         # Told, when the work is over, of each outcome that nobody took: which nobody gets then.
         self.on_untaken: Callable[[Out], object] | None = None
+        self._is_untaken_known = False
+        self._reader: object = None
         self._is_given_up = False
         self._is_broken_off = False
 
@@ -145,13 +147,20 @@ class _Crew(Generic[Item, Out]):
         is_complete = self._is_over and self._is_exhausted and finished == self._items_read
         return Progress(self._items_read, finished, self._taken, is_complete)
 
-    async def take(self) -> Out:
-        if self._host is None and not self._is_over:
-            self._host = spawn(self._work)
-        while self._is_given_up or not self.ready:
-            if self._is_over:
-                await self._end()
-            await self._wait()
+    async def take(self, reader: object) -> Out:
+        # Kept for as long as this lasts, because the caller may hold nothing but the coroutine; and
+        # not by a variable, which the traceback of a cancellation would keep.
+        self._reader = reader
+        del reader
+        try:
+            if self._host is None and not self._is_over:
+                self._host = spawn(self._work)
+            while self._is_given_up or not self.ready:
+                if self._is_over:
+                    await self._end()
+                await self._wait()
+        finally:
+            self._reader = None
         outcome, taken = self.ready.popleft()
         self._taken += 1
         taken.set()
@@ -183,6 +192,18 @@ class _Crew(Generic[Item, Out]):
         if not self._is_stopped:  # else whoever read knows that it left, or is to be told already
             self._is_broken_off = True
         self.stop()
+
+    def abandon(self) -> None:
+        """Nobody reads any more. What came and was not taken is told at least to the log."""
+        self._is_abandoned = True
+        self.stop()
+        if self.on_untaken is None and not self._is_untaken_known:
+            for outcome, _ in self.ready:
+                self._log(outcome)
+
+    def show_untaken(self) -> list[Out]:
+        self._is_untaken_known = self._is_stopped
+        return [outcome for outcome, _ in self.ready]
 
     def stop(self) -> None:
         self._is_read = self._is_stopped = True
@@ -301,9 +322,12 @@ class _Crew(Generic[Item, Out]):
         taken = self._event()
         self.ready.append((outcome, taken))
         self._tell()
-        if self.is_abandoned and self.on_untaken is None:
-            LOGGER.warning("an outcome came after its reader had left: %r", outcome)
+        if self._is_abandoned and self.on_untaken is None:
+            self._log(outcome)
         return taken
+
+    def _log(self, outcome: object) -> None:
+        LOGGER.warning("nobody took this outcome, its reader has left: %r", outcome)
 
 
 def _reader(items: Input[Item]) -> Callable[[], Coroutine[Any, Any, Any]]:

@@ -367,7 +367,42 @@ class TestLeaving:
             assert (await client.bridge(a_request())).call_id == "after"
         lines = [record.getMessage() for record in caplog.records]
         assert len(lines) == sent - 1
-        assert all("an outcome came after its reader had left: Scheduled(" in x for x in lines)
+        assert all("nobody took this outcome, its reader has left: Scheduled(" in x for x in lines)
+
+    async def test_a_bare_break_reports_what_was_ready(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """All five came at once, and one was taken: the log has the other four."""
+        client, script = a_client(1.0)
+        async with client:
+            async for _ in client.bridge_many(requests(50), concurrency=5):
+                break
+            gc.collect()
+            await anyio.sleep(60)
+        assert len(script.requests) == 5
+        assert len([x for x in caplog.messages if "nobody took this outcome" in x]) == 4
+
+    async def test_whoever_looked_at_the_untaken_needs_no_log(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """They were accounted for when they were looked at, after the end."""
+        client, _ = a_client(1.0)
+        async with client:
+            fan = client.bridge_many(requests(50), concurrency=5)
+            await anext(fan)
+            await fan.aclose()
+            assert len(fan.untaken) == 4
+            del fan
+            gc.collect()
+        assert not caplog.messages
+
+    async def test_the_first_outcome_of_one_that_nobody_holds(self) -> None:
+        """`await anext(client.bridge_many(...))` sends, and has its outcome."""
+        client, script = a_client()
+        async with client:
+            outcome = await anext(client.bridge_many(requests(1)))
+        assert isinstance(outcome, Scheduled)
+        assert len(script.requests) == 1
 
     async def test_one_that_was_never_read_can_be_dropped(self) -> None:
         """No task was begun, so none is left."""
