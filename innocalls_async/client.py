@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from zoneinfo import ZoneInfo
 
 import anyio
+from attrs import evolve
 
 from innocalls_async.admission import Admission
 from innocalls_async.clock import current_time
@@ -19,7 +19,22 @@ from innocalls_async.errors import DeadlineExceededError, NotFoundError
 from innocalls_async.events import Emitter, Event
 from innocalls_async.fanout import FanOut
 from innocalls_async.limiter import RateLimiter, TokenBucket
-from innocalls_async.models import BridgeRequest, CallStatus, ScheduledCall
+from innocalls_async.models import (
+    BridgeRequest,
+    CallState,
+    CallStatus,
+    LegState,
+    ScheduledCall,
+)
+from innocalls_async.options import (
+    DEFAULT,
+    Default,
+    check_count,
+    check_options,
+    check_parts,
+    check_seconds,
+    read_token,
+)
 from innocalls_async.outcomes import Done, Outcome, Refused, Scheduled
 from innocalls_async.pipeline import Pipeline, Run
 from innocalls_async.replies import Reader
@@ -36,13 +51,6 @@ __all__ = ["AsyncBridgeClient"]
 _DEFAULT_RATE: Final = 50
 # For so many seconds after the first poll a 404 may mean that a new call is not listed yet.
 _LISTING_SECONDS: Final = 10.0
-
-
-class _Default:
-    """What `limiter` is unless it is given; None is a choice of its own."""
-
-
-_DEFAULT: Final = _Default()
 
 
 class AsyncBridgeClient:
@@ -76,7 +84,7 @@ class AsyncBridgeClient:
         token: str | None = None,
         *,
         base_url: str | None = None,
-        limiter: RateLimiter | _Default | None = _DEFAULT,
+        limiter: RateLimiter | Default | None = DEFAULT,
         retry: RetryPolicy | None = RetryPolicy(),  # noqa: B008 - frozen
         timeout: float = 30.0,
         deadline: float | None = None,
@@ -89,12 +97,13 @@ class AsyncBridgeClient:
         allow_plain_http: bool = False,
     ) -> None:
         self._is_closed = True  # until everything below went well
-        _check_options(timeout, deadline, max_connections, transport, http_client)
+        check_options(timeout, deadline, max_connections, transport, http_client)
+        check_parts(limiter, retry, on_event)
         zone = load_zone(timezone)
         policy = RetryPolicy(attempts=1) if retry is None else retry
         self._wire = Wire(
             base_url=base_url or os.environ.get("INNOCALLS_BASE_URL") or DEFAULT_BASE_URL,
-            token=_token(token),
+            token=read_token(token),
             zone=zone,
             body_format=body_format,
             allow_plain_http=allow_plain_http,
@@ -108,7 +117,7 @@ class AsyncBridgeClient:
             reader=Reader(zone),
             admission=Admission(
                 max_connections,
-                TokenBucket(_DEFAULT_RATE) if isinstance(limiter, _Default) else limiter,
+                TokenBucket(_DEFAULT_RATE) if isinstance(limiter, Default) else limiter,
                 first_pause=policy.initial,
                 longest_pause=policy.max_retry_after,
             ),
@@ -200,8 +209,8 @@ class AsyncBridgeClient:
 
         `DeadlineExceededError` if that takes more than `timeout` seconds.
         """
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout: seconds above 0 are needed, not {timeout}")
+        if timeout is not None:
+            check_seconds("timeout", timeout)
         with anyio.move_on_after(timeout):
             async with aclosing(self.watch(call_id, call_flow_id, interval=interval)) as statuses:
                 async for status in statuses:
@@ -214,8 +223,7 @@ class AsyncBridgeClient:
     ) -> AsyncGenerator[CallStatus, None]:
         """Poll every `interval` seconds and yield the status each time it changed, the final one
         last. A call that is not listed yet is waited for, for 10 seconds."""
-        if not interval > 0:
-            raise ValueError(f"interval: seconds above 0 are needed, not {interval}")
+        check_seconds("interval", interval)
         latest: CallStatus | None = None
         listed_by = current_time() + _LISTING_SECONDS
         while True:
@@ -225,7 +233,7 @@ class AsyncBridgeClient:
                 if latest is not None or current_time() > listed_by:
                     raise
             else:
-                if status != latest:
+                if latest is None or _news(status) != _news(latest):
                     yield status
                 latest = status
                 if status.is_final:
@@ -235,7 +243,6 @@ class AsyncBridgeClient:
     def bridge_many(
         self,
         requests: Iterable[BridgeRequest] | AsyncIterable[BridgeRequest],
-        *,
         concurrency: int | None = None,
     ) -> FanOut[BridgeRequest, Outcome]:
         """Put many calls on the books, at most `concurrency` at a time (by default
@@ -254,7 +261,6 @@ class AsyncBridgeClient:
     def status_many(
         self,
         calls: Iterable[tuple[str, str]] | AsyncIterable[tuple[str, str]],
-        *,
         concurrency: int | None = None,
     ) -> FanOut[tuple[str, str], Done[CallStatus] | Refused]:
         """`status` for many `(call_id, call_flow_id)`, as `bridge_many`."""
@@ -263,7 +269,6 @@ class AsyncBridgeClient:
     def edit_many(
         self,
         edits: Iterable[tuple[str, BridgeRequest]] | AsyncIterable[tuple[str, BridgeRequest]],
-        *,
         concurrency: int | None = None,
     ) -> FanOut[tuple[str, BridgeRequest], Done[None] | Refused]:
         """`edit` for many `(call_id, request)`, as `bridge_many`."""
@@ -272,7 +277,6 @@ class AsyncBridgeClient:
     def delete_many(
         self,
         call_ids: Iterable[str] | AsyncIterable[str],
-        *,
         concurrency: int | None = None,
     ) -> FanOut[str, Done[None] | Refused]:
         """`delete` for many call ids, as `bridge_many`."""
@@ -287,7 +291,7 @@ class AsyncBridgeClient:
     ) -> FanOut[Any, Any]:
         self._check_open()
         concurrency = self._max_connections if concurrency is None else concurrency
-        _check_count("concurrency", concurrency)
+        check_count("concurrency", concurrency)
         return FanOut(
             items,
             concurrency=concurrency,
@@ -309,11 +313,19 @@ def _done(_run: Run, index: int, item: Any, result: Any) -> Done[Any]:
     return Done(index, item, result)
 
 
-def _token(token: str | None) -> str:
-    token = os.environ.get("INNOCALLS_TOKEN") if token is None else token
-    if not token:
-        raise ValueError("token: there is none; pass token=... or set INNOCALLS_TOKEN")
-    return token
+def _news(status: CallStatus) -> tuple[CallStatus, list[object]]:
+    """What makes a status another one: also a word that is not known, and nothing else of `raw`,
+    which may hold the service's clock."""
+    words = [
+        status.raw.get(name)
+        for name, state in (
+            ("callStatus", status.call_status),
+            ("firstRecipientStatus", status.first_recipient_status),
+            ("secondRecipientStatus", status.second_recipient_status),
+        )
+        if state in {CallState.UNKNOWN, LegState.UNKNOWN}
+    ]
+    return evolve(status, raw={}), words
 
 
 def _exchanger(
@@ -324,29 +336,3 @@ def _exchanger(
     if transport is None:
         return Pool()
     return transport if isinstance(transport, Exchanger) else TransportExchanger(transport)
-
-
-def _check_options(
-    timeout: float,
-    deadline: float | None,
-    max_connections: int,
-    transport: object,
-    http_client: object,
-) -> None:
-    for name, seconds in (("timeout", timeout), ("deadline", deadline)):
-        if seconds is None and name == "deadline":
-            continue
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-            raise TypeError(f"{name}: seconds are needed, not {type(seconds).__name__}")
-        if not 0 < seconds < math.inf:
-            raise ValueError(f"{name}: finite seconds above 0 are needed, not {seconds}")
-    _check_count("max_connections", max_connections)
-    if transport is not None and http_client is not None:
-        raise ValueError("transport, http_client: give one of them, not both")
-
-
-def _check_count(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}: an int is needed, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name}: at least 1 is needed, not {value}")

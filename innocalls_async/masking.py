@@ -11,10 +11,11 @@ __all__ = ["mask_number", "mask_text"]
 
 # A run of digits long enough to be a phone number, on its own: the digits inside a call id
 # or a word stay, because they are what a person needs to find the call.
-_NUMBER = re.compile(r"(?<![\w.-])\+?\d{7,}(?![\w-])")
-
-
-_SEPARATORS = re.compile(r"[ \u00a0().-]*")
+_NUMBER = re.compile(r"(?<![\w.-])\+?\d{7,}(?![\w-])|\+\d(?:[ \u00a0()./-]{0,2}\d){6,14}(?!\d)")
+_SEPARATORS = re.compile(r"[ \u00a0()./-]*")
+# So many digits of a known number are its country code, which people leave out.
+_CODE = 3
+_SHORTEST_NUMBER = 7
 
 # A token that can be guessed protects nothing, and masking "t" would leave no word readable.
 _SHORTEST_TOKEN = 6
@@ -31,9 +32,14 @@ def mask_text(text: str, secrets: Iterable[str] = ()) -> str:
         if not secret.isdigit():
             if len(secret) >= _SHORTEST_TOKEN:
                 text = _as_written(secret).sub("***", text)
-        elif secret in _SEPARATORS.sub("", text):
-            text = re.sub(_SEPARATORS.pattern.join(secret), mask_number(secret), text)
-    return _NUMBER.sub(lambda found: mask_number(found.group()), text)
+        elif (tail := secret[min(_CODE, len(secret) - _SHORTEST_NUMBER) :]) in _digits_of(text):
+            for written in (secret, tail):
+                text = re.sub(_SEPARATORS.pattern.join(written), mask_number(written), text)
+    return _NUMBER.sub(lambda found: mask_number(_digits_of(found.group())), text)
+
+
+def _digits_of(text: str) -> str:
+    return _SEPARATORS.sub("", text)
 
 
 @functools.lru_cache(maxsize=16)

@@ -11,7 +11,7 @@ from typing import Any, Self
 import attrs
 from attrs import Attribute, field, frozen
 
-from innocalls_async.masking import mask_number
+from innocalls_async.masking import mask_number, mask_text
 from innocalls_async.phone import parse_number
 from innocalls_async.schema import pydantic_aware
 
@@ -30,6 +30,11 @@ def _second_number(value: str) -> str:
 
 def _masked(value: str | None) -> str:
     return repr(value and mask_number(value))
+
+
+def _masked_text(value: str | None) -> str:
+    """Of a name, for which lists often have the number."""
+    return mask_text(repr(value))
 
 
 def _check_text(_instance: object, attribute: Attribute[str], value: str) -> None:
@@ -101,11 +106,11 @@ class BridgeRequest:
 
     call_flow_id: str = field(validator=_check_text)
     first_callee_number: str = field(converter=_first_number, repr=_masked)
-    first_callee_name: str = field(validator=_check_name)
+    first_callee_name: str = field(validator=_check_name, repr=_masked_text)
     second_callee_number: str = field(
         converter=_second_number, validator=_check_callees_differ, repr=_masked
     )
-    second_callee_name: str = field(validator=_check_name)
+    second_callee_name: str = field(validator=_check_name, repr=_masked_text)
     duration: int = field(validator=_check_duration)
     call_time: datetime | None = field(default=None, validator=_check_time)
 
@@ -209,10 +214,10 @@ class CallStatus:
     actual_date_time: datetime | None = None
     call_duration: timedelta | None = None
     caller_id: str | None = field(default=None, repr=_masked)
-    first_recipient_name: str | None = None
+    first_recipient_name: str | None = field(default=None, repr=_masked_text)
     first_recipient_number: str | None = field(default=None, repr=_masked)
     first_recipient_status: LegState | None = None
-    second_recipient_name: str | None = None
+    second_recipient_name: str | None = field(default=None, repr=_masked_text)
     second_recipient_number: str | None = field(default=None, repr=_masked)
     second_recipient_status: LegState | None = None
     call_status: CallState | None = None

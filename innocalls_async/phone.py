@@ -31,6 +31,9 @@ def parse_number(value: str, field: str) -> str:
         raise TypeError(f"{field}: a phone number is a str, not {type(value).__name__}")
     if value.isascii() and _DIGITS.fullmatch(value):
         return value
+    if any(unicodedata.category(char) == "No" for char in value):
+        # A footnote's mark or a number in a circle, which NFKC would make one more digit.
+        raise ValueError(f"{field}: holds a raised or circled digit; write it without")
     text = unicodedata.normalize("NFKC", value)
     if _TRUNK_ZERO.search(text):
         # Some countries drop that zero after the country code, Italy keeps it.

@@ -243,7 +243,7 @@ class Pipeline:
             ending = Ending(evidence, None, error, reply.status, wait, by_the_document)
         else:
             ending = Ending(Evidence.SUCCESS, result, None, reply.status)
-        ending.quota_pause = quota_pause(reply.headers)
+        ending.quota_pause = quota_pause(reply.headers, self._policy.initial)
         return ending
 
     def _heed(self, run: Run, ending: Ending, began: float) -> None:
@@ -277,7 +277,9 @@ class Pipeline:
         return run.is_late
 
     def _announce(self, run: Run, ending: Ending, pause: float) -> None:
-        self._emit(events.RetryPlanned, run, pause, ending.evidence.name.lower())
+        # After a 429, tenacity's pause is none: all wait for the shared one.
+        seconds = max(pause, self._admission.pause_left)
+        self._emit(events.RetryPlanned, run, seconds, ending.evidence.name.lower())
 
     def _conclude(self, run: Run, ending: Ending, error: InnoCallsError) -> None:
         """Of an operation whose last attempt was no success: return if it is done all the same."""

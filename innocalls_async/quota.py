@@ -53,21 +53,16 @@ def _quota_reset(headers: Mapping[str, str]) -> float | None:
     return None if seconds is None else min(seconds, _LONGEST)
 
 
-def quota_pause(headers: Mapping[str, str]) -> float | None:
-    """Seconds to hold back because nothing is left of the quota; None while something is.
-
-    0.0 where nothing is left and the reply does not say until when.
-    """
-    if not _QUOTA.isdisjoint(headers) and _is_used_up(headers):
-        return limited_for(headers) or 0.0
-    return None
-
-
-def _is_used_up(headers: Mapping[str, str]) -> bool:
-    for name in _REMAINING:
-        if name in headers:
-            return headers[name].strip() == "0"
-    return any(remaining == 0 for remaining, _ in _policies(headers))
+def quota_pause(headers: Mapping[str, str], unsaid: float) -> float | None:
+    """Seconds to hold back because nothing is left of a quota, `unsaid` where the reply does not
+    say how long; None while there is something left of each."""
+    if _QUOTA.isdisjoint(headers):
+        return None
+    left = [headers.get(name, "").strip() for name in _REMAINING]
+    if "0" not in left and all(remaining != 0 for remaining, _ in _policies(headers)):
+        return None
+    seconds = limited_for(headers)
+    return unsaid if seconds is None else seconds
 
 
 def _policies(headers: Mapping[str, str]) -> Iterator[tuple[int | None, float | None]]:

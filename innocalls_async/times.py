@@ -19,6 +19,8 @@ def load_zone(timezone: str | ZoneInfo) -> ZoneInfo:
     """The zone of that IANA name; ValueError if there is none."""
     if isinstance(timezone, ZoneInfo):
         return timezone
+    if not isinstance(timezone, str):
+        raise TypeError(f"timezone: a str or ZoneInfo is needed, not {type(timezone).__name__}")
     try:
         return ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):

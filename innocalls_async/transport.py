@@ -118,6 +118,10 @@ class TransportExchanger:
     """Over a caller's httpx transport. It is closed with us, as httpx does with its own."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        if not callable(getattr(transport, "handle_async_request", None)):
+            raise TypeError(
+                f"transport: an asynchronous httpx transport, not {type(transport).__name__}"
+            )
         self._transport = transport
 
     async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply:
@@ -132,6 +136,8 @@ class ClientExchanger:
     """Over a caller's `httpx.AsyncClient`, which stays the caller's to close."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
+        if not isinstance(client, httpx.AsyncClient):
+            raise TypeError(f"http_client: an httpx.AsyncClient, not {type(client).__name__}")
         self._client = client
 
     async def exchange(self, origin: str, message: Message, attempt: Attempt) -> Reply:

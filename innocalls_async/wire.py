@@ -277,6 +277,8 @@ def _check_id(field: str, value: str) -> str:
 
 
 def _check_base_url(base_url: str, *, allow_plain_http: bool) -> SplitResult:
+    if not isinstance(base_url, str):
+        raise TypeError(f"base_url: a str is needed, not {type(base_url).__name__}")
     try:
         url = urlsplit(base_url)
         port = url.port

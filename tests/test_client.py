@@ -41,6 +41,25 @@ class TestOptions:
         with pytest.raises((ValueError, TypeError), match=r"^max_connections: "):
             AsyncBridgeClient(TOKEN, max_connections=value)
 
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"limiter": 50},
+            {"limiter": TokenBucket},
+            {"retry": 3},
+            {"on_event": 5},
+            {"transport": object()},
+            {"transport": httpx.HTTPTransport()},
+            {"http_client": httpx.Client()},
+            {"base_url": httpx.URL("https://example.com")},
+            {"timezone": 2},
+        ],
+    )
+    def test_what_cannot_work_is_refused_by_name(self, options: dict[str, Any]) -> None:
+        """Not when a call was made with it already."""
+        with pytest.raises(TypeError, match=f"^{next(iter(options))}: "):
+            AsyncBridgeClient(TOKEN, **options)
+
     def test_one_way_to_send_is_enough(self) -> None:
         """A transport and a client at once leave it open which one is used."""
         client = httpx.AsyncClient()
@@ -290,6 +309,15 @@ class TestWatch:
         async with client:
             with pytest.raises(ValueError, match=r"^interval: "):
                 await anext(client.watch("id-1", "flow", interval=interval))
+
+    async def test_watch_yields_each_change_and_nothing_else(self) -> None:
+        """A field of the service's own that differs each time is none; a word that is not known
+        is one."""
+        words = ["pending", "pending", "queued", "dialing", "dialing", "completed"]
+        client, _ = a_client(*(status_reply(word, serverTime=n) for n, word in enumerate(words)))
+        async with client:
+            seen = [status.raw["callStatus"] async for status in client.watch("id-1", "flow")]
+        assert seen == ["pending", "queued", "dialing", "completed"]
 
     async def test_a_call_that_is_not_listed_yet_is_waited_for(self) -> None:
         """A 404 in the first ten seconds is no end."""

@@ -400,7 +400,7 @@ class TestLeaving:
         """`await anext(client.bridge_many(...))` sends, and has its outcome."""
         client, script = a_client()
         async with client:
-            outcome = await anext(client.bridge_many(requests(1)))
+            outcome = await anext(client.bridge_many(requests(1), 1))
         assert isinstance(outcome, Scheduled)
         assert len(script.requests) == 1
 

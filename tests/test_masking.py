@@ -56,9 +56,24 @@ def test_an_unknown_number_on_its_own_is_masked(number: str, mark: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["+20 112 345 6789", "(+20)112-345-6789", "tel:+20.112.345/6789", "+20-112-345-6789."]
+)
+def test_an_unknown_number_with_a_plus_is_masked_however_it_is_written(text: str) -> None:
+    """Its plus tells it from a date."""
+    assert not re.search(r"\d{4}|11.?2", mask_text(f"not {text} here"))
+
+
+@pytest.mark.parametrize("text", ["0112 345 6789", "112 345 6789", "20/112/345/6789"])
+def test_a_known_number_is_masked_without_its_country_code(text: str) -> None:
+    """As people of the country write it."""
+    assert "345" not in mask_text(f"not {text} here", ["201123456789"])
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
+        "2026-04-23 00:57:00+02:00 is over",
         "no number here",
         "f2281763-e58a-4817-bc34-4b120c230cfbas",
         "5f0c1d2e3a4b5c6d7e8f9a0b",

@@ -108,6 +108,12 @@ class TestBridgeRequest:
         assert SECOND not in shown
         assert "*********789" in shown
 
+    def test_a_name_that_is_the_number_is_masked_too(self) -> None:
+        """Lists often have no name, and the number in its place."""
+        assert FIRST not in repr(a_request(first_callee_name=FIRST, second_callee_name=f"+{FIRST}"))
+        assert FIRST not in repr(CallStatus(first_recipient_name=FIRST))
+        assert "first_callee_name='Mona'" in repr(a_request(first_callee_name="Mona"))
+
     def test_a_masked_copy_differs_in_its_numbers_alone(self) -> None:
         """A copy for people keeps all but the numbers, and leaves the request as it was."""
         request = a_request()

@@ -35,6 +35,13 @@ def written(draw: st.DrawFn) -> tuple[str, str]:
     return digits, text
 
 
+@pytest.mark.parametrize("text", ["+20 112 345 6789\u00b9", "\u00b2011234567", "20112345678\u2468"])
+def test_a_footnotes_mark_is_no_digit(text: str) -> None:
+    """It would make the number another person's."""
+    with pytest.raises(ValueError, match=r"^first_callee_number: holds a raised or circled digit"):
+        parse_number(text, "first_callee_number")
+
+
 @settings(deadline=None, max_examples=80)
 @given(written())
 def test_a_number_means_the_same_however_it_is_written(number: tuple[str, str]) -> None:

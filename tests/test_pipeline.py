@@ -306,6 +306,7 @@ class TestPauses:
             ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9"}, 9.0),
             ({"RateLimit": '"p";r=0;t=4'}, 4.0),
             ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "500"}, 120.0),
+            ({"X-RateLimit-Remaining": "0"}, 0.5),
             ({"X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "9"}, 0.0),
         ],
     )

@@ -41,7 +41,7 @@ VALUES = (
 @given(st.dictionaries(NAMES, VALUES))
 def test_no_header_makes_a_pause_that_cannot_be_waited_for(headers: dict[str, str]) -> None:
     """Garbage, NaN, negative numbers and dates of any year never crash and never go backwards."""
-    for seconds in (retry_after(headers), limited_for(headers), quota_pause(headers)):
+    for seconds in (retry_after(headers), limited_for(headers), quota_pause(headers, 0.5)):
         assert seconds is None or 0 <= seconds < math.inf
 
 
@@ -105,13 +105,15 @@ def test_without_retry_after_a_reset_tells(name: str, value: str, seconds: float
     [
         ({}, None),
         ({"x-ratelimit-remaining": "1"}, None),
-        ({"x-ratelimit-remaining": "0"}, 0.0),
+        ({"x-ratelimit-remaining": "0"}, 0.5),
         ({"x-ratelimit-remaining": " 0 ", "x-ratelimit-reset": "9"}, 9.0),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(EPOCH + 3)}, 3.0),
         ({"ratelimit-remaining": "0", "ratelimit-reset": "4"}, 4.0),
         ({"ratelimit-remaining": "few", "ratelimit-reset": "4"}, None),
         ({"ratelimit": '"default";r=0;t=6'}, 6.0),
-        ({"ratelimit": '"default"; r=00'}, 0.0),
+        ({"ratelimit": '"default"; r=00'}, 0.5),
+        ({"x-ratelimit-remaining": "59", "ratelimit": '"day";r=0;t=8'}, 8.0),
+        ({"ratelimit-remaining": "0", "x-ratelimit-remaining": "5"}, 0.5),
         ({"ratelimit": '"default";r=5;t=6'}, None),
         ({"ratelimit": '"burst";r=5;t=1, "daily";r=0;t=60, "hourly";r=0;t=30'}, 60.0),
         ({"ratelimit": "limit=10, remaining=0, reset=7"}, 7.0),
@@ -122,4 +124,4 @@ def test_without_retry_after_a_reset_tells(name: str, value: str, seconds: float
 )
 def test_a_used_up_quota_says_how_long(headers: dict[str, str], seconds: float | None) -> None:
     """Only a quota of which nothing is left makes a pause."""
-    assert quota_pause({**headers, "date": DATE}) == seconds
+    assert quota_pause({**headers, "date": DATE}, 0.5) == seconds
