@@ -313,7 +313,7 @@ def _done(_run: Run, index: int, item: Any, result: Any) -> Done[Any]:
     return Done(index, item, result)
 
 
-def _news(status: CallStatus) -> tuple[CallStatus, list[object]]:
+def _news(status: CallStatus) -> tuple[CallStatus, list[Any]]:
     """What makes a status another one: also a word that is not known, and nothing else of `raw`,
     which may hold the service's clock."""
     words = [

@@ -259,6 +259,22 @@ async def test_moved_calls_keep_to_the_lines(tmp_path: Path) -> None:
     assert all(later - start >= length for start, later in zip(times, times[2:], strict=False))
 
 
+async def test_calls_that_may_ring_all_the_same_are_counted(tmp_path: Path) -> None:
+    """Of a call in doubt, and of one that was taken as sent without an id, nobody can say here
+    that it will not ring as planned."""
+    sandbox = Sandbox()
+    with _campaign(tmp_path, 5, call_time="2040-01-02 10:00") as campaign:
+        sandbox.fail_next("drop", times=2)
+        async with _client(sandbox) as client:
+            await campaign.run(client)
+            first, *_ = campaign.ledger.calls("state = 'in_doubt'")
+            after.resolve(campaign.ledger, "sent", Selection([first.row]))
+            moved = await reschedule(campaign.ledger, client, timedelta(hours=1), EVERY)
+            swept = await after.cancel(campaign.ledger, client, EVERY)
+    assert (moved.at_service, moved.in_doubt, moved.without_id) == (3, 1, 1)
+    assert (swept.at_service, swept.left, swept.in_doubt, swept.without_id) == (3, 0, 1, 1)
+
+
 async def test_what_is_not_moved_is_counted(tmp_path: Path) -> None:
     """Rows that go at once, and calls whose time is over, are said to be left as they are."""
     with _campaign(tmp_path, 5, call_time="2040-01-02 10:00") as campaign:

@@ -172,6 +172,74 @@ def test_dry_run(tmp_path: Path) -> None:
     assert not (tmp_path / "run.db").exists()
 
 
+def test_what_the_plan_makes_of_columns_and_of_the_list(tmp_path: Path) -> None:
+    """Before anything is sent it is said which columns nothing is done with, louder where one
+    seems to hold the time, and how many numbers the do-not-call list has."""
+    source, dnc = write_calls(tmp_path / "calls.csv", 2), tmp_path / "dnc"
+    header, *lines = source.read_text("utf-8").splitlines()
+    lines = [f"{header},scheduled_time,note", *(f"{line},2040-01-03,x" for line in lines)]
+    source.write_text("\n".join(lines), "utf-8")
+    dnc.write_text("201000000001\n201000000009\n", encoding="utf-8")
+    arguments = ("run", source, "--ledger", tmp_path / "run.db", "--suppress", dnc)
+    caution = "Caution: nothing is done with the column scheduled_time; the time of a call is read"
+    said = [_run(*arguments, "--dry-run")[1], _run(*arguments, "--sandbox")[1]]
+    for shown in said:
+        assert "Columns that nothing is done with: scheduled_time, note." in shown
+        assert "Do-not-call list: 2 numbers; it refuses 1 row." in shown
+        assert caution in shown
+    (tmp_path / "run.db").unlink()
+    done = CliRunner().invoke(app, ["campaign", *map(str, arguments), "--dry-run", "--json"])
+    plan = json.loads(done.stdout)
+    assert (plan["do_not_call_list"], plan["on_do_not_call_list"]) == (2, 1)
+    assert plan["unused_columns"] == ["scheduled_time", "note"]
+    assert caution in done.stderr
+
+
+def test_calls_in_doubt_are_told_when_the_rest_is_cancelled(tmp_path: Path) -> None:
+    """ "0 left" would be believed, and they may ring."""
+    calls = [row(number, call_time="2040-01-02 10:00") for number in range(1, 4)]
+    write_calls(tmp_path / "calls.csv", calls)
+    with drill(tmp_path, "--status", "500") as it:
+        ended = it.run("--creates", "never_twice")
+        assert b"then settle it: innocalls campaign resolve" in ended.stdout
+        done = it.command("cancel", str(it.ledger), "--all")
+        assert done.returncode == 4
+        assert b"3 rows in doubt may be on the books, and ring as planned" in done.stdout
+        assert it.command("resolve", str(it.ledger), "--as-sent", "--all").returncode == 0
+        done = it.command("cancel", str(it.ledger), "--all")
+    assert done.returncode == 4
+    assert b"3 calls on the books without a call id here, to ring as planned" in done.stdout
+
+
+def test_an_export_that_has_no_room(tmp_path: Path) -> None:
+    """It names the file, exits as for the ledger, and leaves none behind."""
+    ledger = _sent(tmp_path, 3000)
+    main = "from innocalls_async.cli import main; main()"
+    command = f"'{sys.executable}' -c '{main}' campaign export '{ledger}' -o '{tmp_path}/out.csv'"
+    done = subprocess.run(  # noqa: S602 - the shell's limit
+        f"ulimit -f 100; {command}",
+        shell=True,
+        executable="/bin/bash",
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 1
+    assert "out.csv cannot be written: File too large" in done.stderr
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
+
+
+def test_a_list_that_is_away_as_a_run_goes_on(tmp_path: Path) -> None:
+    """It is a wrong argument, told before anything else."""
+    ledger = _sent(tmp_path)
+    code, output = _run(
+        *("run", tmp_path / "calls.csv", "--ledger", ledger, "--sandbox"),
+        *("--suppress", tmp_path / "away"),
+    )
+    assert (code, "away cannot be read: there is no such file" in output) == (2, True)
+
+
 def test_resolve(tmp_path: Path) -> None:
     """Rows in doubt are settled only by row or all, and only with a verdict."""
     ledger = tmp_path / "run.db"

@@ -258,6 +258,15 @@ def test_region_reads_no_decimals(text: str) -> None:
         number_parser("EG")(text, "first_callee_number")
 
 
+@pytest.mark.parametrize(
+    "text", ["0150000000O", "015 0000 000l", "01512345", "0000000", "o1500000001"]
+)
+def test_region_reads_no_more_into_a_number_than_is_there(text: str) -> None:
+    """Up to a letter, or with a zero that belongs to no number there, it would be another's."""
+    with pytest.raises(ValueError, match=r"^first_callee_number: "):
+        number_parser("EG")(text, "first_callee_number")
+
+
 def test_region(tmp_path: Path) -> None:
     """With a region national numbers are read by its rules, international ones as ever."""
     numbers = ["01012345678", "+201012345679", "1012345680", "٠١٠١٢٣٤٥٦٨١", "00201012345682"]

@@ -34,11 +34,21 @@ def _read(folder: Path, text: str, region: str | None = None) -> set[int]:
         "ref,contact\n12,'+201000000002\n1234567,201000000002\n",
         'phone,note\n201000000002,"never closed\n',
         "phone,mobile\n,201000000002\n201000000002,\n",
+        "name,phone,phone2\nOmar,,201000000002\n",
+        "mobile,mobile_2\n201000000002,201000000002\n",
+        "Phone,Phone (work)\n,201000000002\n",
     ],
 )
 def test_which_column(tmp_path: Path, text: str) -> None:
     """The number is in the column that is named so, or where most lines have one."""
     assert _read(tmp_path, text) == {201000000002}
+
+
+@pytest.mark.parametrize("text", ["", "phone\n", "# none\n\n"])
+def test_a_list_of_nobody_is_refused(tmp_path: Path, text: str) -> None:
+    """What made it has failed, more likely than not, and everybody would be called."""
+    with pytest.raises(InputError, match="dnc: no number is on this do-not-call list"):
+        _read(tmp_path, text)
 
 
 @pytest.mark.parametrize(

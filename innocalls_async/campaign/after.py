@@ -26,7 +26,15 @@ from innocalls_async.errors import (
 from innocalls_async.masking import mask_text
 from innocalls_async.outcomes import Done, Refused
 
-__all__ = ["REFUSED_THERE", "Swept", "Verdict", "cancel", "complaint", "resolve"]
+__all__ = [
+    "REFUSED_THERE",
+    "Swept",
+    "Verdict",
+    "beyond_reach",
+    "cancel",
+    "complaint",
+    "resolve",
+]
 
 Verdict = Literal["send_again", "send_refused_again", "sent"]
 
@@ -35,7 +43,9 @@ Verdict = Literal["send_again", "send_refused_again", "sent"]
 class Swept:
     """How many rows a sweep changed in the ledger alone and at the service, how many the service
     did not change, and how many it was too late (or not possible) for. `stuck` are the first rows
-    that the next sweep tries again; `went_on` says that it was to finish an earlier one."""
+    that the next sweep tries again; `went_on` says that it was to finish an earlier one. Of those
+    still to come, nobody can change from here what is `in_doubt`, nor what is on the books
+    `without_id`: they may ring as they were."""
 
     here: int
     at_service: int
@@ -43,6 +53,8 @@ class Swept:
     left: int
     stuck: Sequence[int] = ()
     went_on: bool = False
+    in_doubt: int = 0
+    without_id: int = 0
 
 
 # What was refused here, for its hour or somebody's wish, stays so: nothing looks again.
@@ -117,7 +129,28 @@ async def cancel(
     await sweep.carry_out(lambda items: client.delete_many(items, concurrency=concurrency))
     left = f"SELECT count(*) FROM calls WHERE state = 'scheduled' AND {where}"  # noqa: S608 - ours
     ((scheduled,),) = ledger.select(left, parameters)
-    return Swept(here, counts["done"], counts["failed"], scheduled - counts["failed"])
+    in_doubt, without_id = beyond_reach(ledger, selection, clock())
+    left_alone = scheduled - counts["failed"] - without_id
+    return Swept(
+        here,
+        counts["done"],
+        counts["failed"],
+        left_alone,
+        in_doubt=in_doubt,
+        without_id=without_id,
+    )
+
+
+def beyond_reach(ledger: Ledger, selection: Selection, moment: float) -> tuple[int, int]:
+    """How many rows still to come are in doubt, and how many are on the books without an id."""
+    where, parameters = selection.condition()
+    ((in_doubt, without_id),) = ledger.select(
+        "SELECT count(*) FILTER (WHERE state = 'in_doubt'), "  # noqa: S608 - ours
+        "count(*) FILTER (WHERE state = 'scheduled' AND call_id IS NULL) "
+        f"FROM calls WHERE call_time > ? AND {where}",
+        [moment, *parameters],
+    )
+    return in_doubt, without_id
 
 
 def complaint(call: Call, outcome: Refused) -> Statement:

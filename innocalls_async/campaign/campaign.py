@@ -165,6 +165,8 @@ class Campaign:
                     f"{name}: the ledger {self.ledger.path} was planned with "
                     f"{planned[name] or 'none'}, not {given or 'none'}; give the same options again"
                 )
+        if options.suppress is not None and not options.suppress.exists():
+            raise InputError(f"{options.suppress} cannot be read: there is no such file")
         if self.options.suppress and not options.suppress:
             raise InputError(
                 f"the campaign was begun with the do-not-call list {self.options.suppress}; "

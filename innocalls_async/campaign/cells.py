@@ -195,14 +195,15 @@ def number_parser(region: str | None) -> NumberParser:
 
     def parse(text: str, field: str) -> str:
         written = _ascii_digits(text).strip()
-        if written.startswith(("+", "00")):
-            return parse_number(text, field)
+        if written.startswith(("+", "00")) or any(map(str.isalpha, written)):
+            return parse_number(text, field)  # where a letter is, `phonenumbers` would stop reading
         check_ending(written, field)
         try:
             number = phonenumbers.parse(written, code)
         except phonenumbers.NumberParseException:
             return parse_number(text, field)  # it knows the reason
-        if not phonenumbers.is_possible_number(number) or number.extension:
+        is_odd = number.italian_leading_zero and not phonenumbers.is_valid_number(number)
+        if is_odd or not phonenumbers.is_possible_number(number) or number.extension:
             raise ValueError(f"{field}: not a number of {code}, nor one with a country code")
         e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
         return parse_number(e164, field)

@@ -46,12 +46,15 @@ _DUPLICATES: Final = (
 @frozen
 class Loaded:
     """What became of the input: rows in the ledger, rows left out, columns that are not used,
-    and, where there was something to plan, what the plan comes to."""
+    where there was something to plan, what the plan comes to, and, where there is a do-not-call
+    list, how many numbers are on it and how many rows it refused."""
 
     rows: int
     skipped: int
     ignored: list[str]
     summary: PlanSummary | None
+    listed: int | None
+    on_list: int
 
 
 def digest_of(path: Path) -> str:
@@ -98,6 +101,7 @@ class _Loading:
     on_problem: Callable[[Problem], object]
     problems: int = 0
     are_rows_lost: bool = False
+    listed: int | None = None
     dry_run: bool = False
 
     def carry_out(self) -> Loaded:
@@ -110,11 +114,13 @@ class _Loading:
         (rows,) = self.connection.execute("SELECT count(*) FROM calls").fetchone()
         if not rows:
             raise InputError(f"{self.source} has no rows", self.problems)
+        refused = "SELECT count(*) FROM calls WHERE state = 'refused'"
+        (on_list,) = self.connection.execute(refused).fetchone()
         # Without hours, every row keeps the time that was checked when it was read.
         is_planned = self.dry_run or self.options.plan.is_any or self.options.allow_past
         summary = self._plan(rows) if is_planned else None
         self._note(digest)
-        return Loaded(rows, self.problems, reader.ignored, summary)
+        return Loaded(rows, self.problems, reader.ignored, summary, self.listed, on_list)
 
     def _refuse_problems(self) -> None:
         if self.are_rows_lost:
@@ -139,6 +145,7 @@ class _Loading:
             None if options.allow_past else self.now,
         )
         do_not_call = options.do_not_call()
+        self.listed = None if do_not_call is None else len(do_not_call.numbers)
         entries = (
             _columns(entry, None if do_not_call is None else do_not_call.reason(entry.request))
             for entry in self._entries(reader, parser)

@@ -143,7 +143,8 @@ class Ledger:
         if noted is not None and self.calls(sent, limit=1):
             raise LedgerError(
                 f"the ledger {self.path} is of a campaign at {noted}, not at {service}: give the "
-                "same service again, or another ledger for this one"
+                "same service again, by the same address. Another ledger would send every row, "
+                "also those that are on the books already"
             )
         self.write("INSERT OR REPLACE INTO settings VALUES ('service', ?)", service)
 

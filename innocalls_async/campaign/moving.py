@@ -12,7 +12,7 @@ import anyio.to_thread
 from attrs import define, field
 
 from innocalls_async.campaign.acquaintance import check_acquainted
-from innocalls_async.campaign.after import Swept, complaint
+from innocalls_async.campaign.after import Swept, beyond_reach, complaint
 from innocalls_async.campaign.intake import InputOptions
 from innocalls_async.campaign.ledger import Call, Ledger, Selection
 from innocalls_async.campaign.plan import Planner, PlanRow
@@ -83,7 +83,17 @@ class _Move:
             await self._edit()
         stuck = await self._unfinished()
         failed = self.given_up + len(stuck)
-        return Swept(self.here, self.done, failed, self.left, stuck[:_NAMED], went_on)
+        in_doubt, without_id = beyond_reach(self.ledger, self.selection, self.moment)
+        return Swept(
+            self.here,
+            self.done,
+            failed,
+            self.left,
+            stuck[:_NAMED],
+            went_on,
+            in_doubt=in_doubt,
+            without_id=without_id,
+        )
 
     @property
     def _wanted(self) -> str:

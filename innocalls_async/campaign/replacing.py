@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
-from innocalls_async.campaign.errors import CampaignError
+from innocalls_async.campaign.errors import CampaignError, DiskError
 
 __all__ = ["replacing"]
 
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # How an SQLite file begins, and the file of what was not brought into it yet.
 _SQLITE: Final = (b"SQLite format 3\0", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 
@@ -21,8 +23,19 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     """A file to write text to, which is at `path` once the block has ended well.
 
     `CampaignError` if a ledger, or any SQLite file, is there, or if its directory is not;
-    `OSError` if it cannot be written.
+    `DiskError` if there is no room for it, `OSError` if it cannot be written else.
     """
+    try:
+        with _writing(path) as file:
+            yield file
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise DiskError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[IO[str]]:
     if path.exists() and not path.is_file():  # a pipe, or a terminal
         with path.open("w", encoding="utf-8", newline="") as file:
             yield file

@@ -30,8 +30,9 @@ _DATE: Final = re.compile(
 )
 # Columns that are the number for certain; `customer number` is not.
 _NAMED: Final = re.compile(
-    r"(?:.*[\s_-])?(?:phone|telephone|mobile|msisdn|tel|cell)(?:[\s_-]*(?:no|number))?s?\.?"
-    r"|(?:(?:first|second)[\s_-])?(?:callee[\s_-])?numbers?",
+    r"(?:.*[\s_-])?(?:phone|telephone|mobile|msisdn|tel|cell|fax)(?:[\s_-]*(?:no|number))?s?\.?"
+    r"(?:[\s_-]*\d{1,2})?(?:\s*\(.*\))?"
+    r"|(?:(?:first|second)[\s_-])?(?:callee[\s_-])?numbers?(?:[\s_-]*\d{1,2})?",
     re.IGNORECASE,
 )
 _FEWEST_DIGITS: Final = 7
@@ -57,10 +58,14 @@ class DoNotCall:
     def read(cls, path: Path, number: NumberParser) -> Self:
         """The list as it is now.
 
-        `InputError` if it cannot be read, if two columns may be the number, or for a line without
-        a number in that column: somebody who asked not to be called stands there.
+        `InputError` if it cannot be read, if two columns may be the number, for a line without a
+        number in that column (somebody who asked not to be called stands there), or if nobody is
+        on it: what made it has failed, more likely than not.
         """
-        return cls(path, number).refreshed()
+        read = cls(path, number).refreshed()
+        if not read.numbers:
+            raise InputError(f"{path}: no number is on this do-not-call list; leave it out if so")
+        return read
 
     def refreshed(self) -> Self:
         """This list, read again if the file was changed. Who was on it stays on it: while a file

@@ -232,6 +232,19 @@ def _tell_end(campaign: Campaign, result: Result, *, as_json: bool) -> None:
             tell(f"Stopped: {reason}. The same command goes on with the {left} left.")
         elif not as_json and exit_code(counts, result):
             _tell_trouble(campaign, complaint)
+        if not as_json:
+            _tell_next(campaign, result)
+
+
+def _tell_next(campaign: Campaign, result: Result) -> None:
+    counts = campaign.account()
+    if result is Result.INTERRUPTED and counts[State.PENDING]:
+        tell(f"Interrupted. The same command goes on with the {counts[State.PENDING]} left.")
+    if counts[State.IN_DOUBT]:
+        tell(
+            "What is in doubt is not sent again by itself: look it up at the service, then settle "
+            f"it: innocalls campaign resolve {campaign.ledger.path}."
+        )
 
 
 def _tell_trouble(campaign: Campaign, complaint: str | None) -> None:

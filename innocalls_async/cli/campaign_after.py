@@ -261,6 +261,8 @@ def _tell_swept(swept: Swept, done: str, *, as_json: bool) -> None:
             _tell_people(swept, done)
     if swept.failed:
         raise typer.Exit(Exit.REFUSED)
+    if swept.in_doubt or swept.without_id:
+        raise typer.Exit(Exit.IN_DOUBT)
 
 
 def _tell_people(swept: Swept, done: str) -> None:
@@ -269,6 +271,17 @@ def _tell_people(swept: Swept, done: str) -> None:
         f"{swept.failed} failed there, {swept.left} left as they are"
         f"{' (over or about to be, or not on the books)' if swept.left else ''}."
     )
+    if swept.in_doubt:
+        tell(
+            f"{count(swept.in_doubt, 'row')} in doubt may be on the books, and ring as planned: "
+            "look them up at the service, settle them with `innocalls campaign resolve`, and give "
+            "this command again."
+        )
+    if swept.without_id:
+        tell(
+            f"{count(swept.without_id, 'call')} on the books without a call id here, to ring as "
+            f"planned: they can be {done} at the service alone."
+        )
     if swept.went_on:
         tell("This finished the one that was broken off; nothing else was moved.")
     if swept.stuck:
