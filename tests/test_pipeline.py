@@ -307,6 +307,7 @@ class TestPauses:
             ({"RateLimit": '"p";r=0;t=4'}, 4.0),
             ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "500"}, 120.0),
             ({"X-RateLimit-Remaining": "0"}, 0.5),
+            ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "0"}, 0.0),
             ({"X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "9"}, 0.0),
         ],
     )
