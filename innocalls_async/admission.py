@@ -45,10 +45,6 @@ class _Waiter:
     grant: Grant | None = None
     gone: bool = False
 
-    async def sleep(self) -> None:
-        self.woken = anyio.Event()
-        await self.woken.wait()
-
     def wake(self) -> None:
         if self.woken is not None:  # else it has yet to look
             self.woken.set()
@@ -111,7 +107,10 @@ class Admission:
                 elif self._leader is me:
                     await self._lead()
                 else:
-                    await me.sleep()
+                    # No coroutine of its own: with thousands in line, what each holds is what
+                    # the garbage collector goes through.
+                    me.woken = anyio.Event()
+                    await me.woken.wait()
                 self._check_open()
             # A cancellation that crosses the admission would be delivered at the next await, which
             # can come behind the first bytes: who stopped us would never hear of them.
