@@ -78,7 +78,7 @@ class Admission:
         self._paused_until = -math.inf
         self._probe_due = False
         self._probe: Rank | None = None
-        self._refused_probes: int | None = None  # since a 429 to another, if that was the last
+        self._refused_probes: int | None = None  # one after the other; None once one went well
         self._is_closed = False
 
     def close(self) -> None:

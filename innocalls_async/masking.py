@@ -32,10 +32,14 @@ def mask_text(text: str, secrets: Iterable[str] = ()) -> str:
         if not secret.isdigit():
             if len(secret) >= _SHORTEST_TOKEN:
                 text = _as_written(secret).sub("***", text)
-        elif (tail := secret[min(_CODE, len(secret) - _SHORTEST_NUMBER) :]) in _digits_of(text):
+        elif (tail := _without_code(secret)) in _digits_of(text):
             for written in (secret, tail):
                 text = re.sub(_SEPARATORS.pattern.join(written), mask_number(written), text)
     return _NUMBER.sub(lambda found: mask_number(_digits_of(found.group())), text)
+
+
+def _without_code(number: str) -> str:
+    return number[max(0, min(_CODE, len(number) - _SHORTEST_NUMBER)) :]
 
 
 def _digits_of(text: str) -> str:

@@ -52,7 +52,7 @@ def check_options(
 
 
 def check_parts(limiter: object, retry: object, on_event: object) -> None:
-    """TypeError for what is none, which would be found out when a call was made already."""
+    """TypeError for a part that could not do its work: else it would come out in the first call."""
     is_limiter = isinstance(limiter, Default | RateLimiter) and not isinstance(limiter, type)
     if limiter is not None and not is_limiter:
         raise TypeError(f"limiter: a RateLimiter or None is needed, not {limiter!r}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -22,9 +22,9 @@ _MOMENT_FROM = 1_000_000_000
 _COMBINED = re.compile(r"\bremaining\s*=")
 _PART_LEFT = re.compile(r"\b(?:r|remaining)\s*=\s*(\d{1,12})")
 _PART_RESET = re.compile(r"\b(?:t|reset)\s*=\s*(\d{1,12})")
-_REMAINING = ("x-ratelimit-remaining", "ratelimit-remaining")
-_RESET = ("x-ratelimit-reset", "ratelimit-reset")
-_QUOTA = frozenset({*_REMAINING, "ratelimit"})
+_COUNT = re.compile(r"[0-9]{1,12}")
+_KINDS = ("x-ratelimit", "ratelimit")
+_QUOTA = frozenset({"x-ratelimit-remaining", "ratelimit-remaining", "ratelimit"})
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -41,28 +41,31 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def limited_for(headers: Mapping[str, str]) -> float | None:
     """As `retry_after`, of a 429; where that does not say, until when the quota is used up."""
     seconds = retry_after(headers)
-    return _quota_reset(headers) if seconds is None else seconds
-
-
-def _quota_reset(headers: Mapping[str, str]) -> float | None:
-    """Seconds until there is quota again, from 0 to a billion; None if it does not say."""
-    seconds = _until_reset(headers)
-    if seconds is None:
-        resets = [reset for remaining, reset in _policies(headers) if not remaining]
-        seconds = max((reset for reset in resets if reset is not None), default=None)
-    return None if seconds is None else min(seconds, _LONGEST)
+    return _latest(headers, used_up=lambda left: not left) if seconds is None else seconds
 
 
 def quota_pause(headers: Mapping[str, str], unsaid: float) -> float | None:
     """Seconds to hold back because nothing is left of a quota, `unsaid` where the reply does not
     say how long; None while there is something left of each."""
-    if _QUOTA.isdisjoint(headers):
+    if _QUOTA.isdisjoint(headers) or all(left != 0 for left, _ in _quotas(headers)):
         return None
-    left = [headers.get(name, "").strip() for name in _REMAINING]
-    if "0" not in left and all(remaining != 0 for remaining, _ in _policies(headers)):
-        return None
-    seconds = limited_for(headers)
+    seconds = retry_after(headers)
+    seconds = _latest(headers, used_up=lambda left: left == 0) if seconds is None else seconds
     return unsaid if seconds is None else seconds
+
+
+def _latest(headers: Mapping[str, str], *, used_up: Callable[[int | None], bool]) -> float | None:
+    """Seconds until there is something left of each quota that is used up, at most a billion."""
+    resets = [reset for left, reset in _quotas(headers) if used_up(left) and reset is not None]
+    return min(max(resets), _LONGEST) if resets else None
+
+
+def _quotas(headers: Mapping[str, str]) -> Iterator[tuple[int | None, float | None]]:
+    """What is left of each quota that is told of, and the seconds until there is more."""
+    for kind in _KINDS:
+        left = headers.get(f"{kind}-remaining", "").strip()
+        yield (int(left) if _COUNT.fullmatch(left) else None), _until_reset(headers, kind)
+    yield from _policies(headers)
 
 
 def _policies(headers: Mapping[str, str]) -> Iterator[tuple[int | None, float | None]]:
@@ -83,12 +86,11 @@ def _until_date(text: str, headers: Mapping[str, str]) -> float | None:
     return None if then is None else max(0.0, then - _server_now(headers))
 
 
-def _until_reset(headers: Mapping[str, str]) -> float | None:
-    for name in _RESET:
-        reset = _read_seconds(headers.get(name, "").strip())
-        if reset is not None:
-            return max(0.0, reset - _server_now(headers)) if reset >= _MOMENT_FROM else reset
-    return None
+def _until_reset(headers: Mapping[str, str], kind: str) -> float | None:
+    reset = _read_seconds(headers.get(f"{kind}-reset", "").strip())
+    if reset is None or reset < _MOMENT_FROM:
+        return reset
+    return max(0.0, reset - _server_now(headers))
 
 
 def _server_now(headers: Mapping[str, str]) -> float:

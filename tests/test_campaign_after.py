@@ -271,7 +271,7 @@ async def test_calls_that_may_ring_all_the_same_are_counted(tmp_path: Path) -> N
             after.resolve(campaign.ledger, "sent", Selection([first.row]))
             moved = await reschedule(campaign.ledger, client, timedelta(hours=1), EVERY)
             swept = await after.cancel(campaign.ledger, client, EVERY)
-    assert (moved.at_service, moved.in_doubt, moved.without_id) == (3, 1, 1)
+    assert (moved.at_service, moved.failed, moved.in_doubt, moved.without_id) == (3, 0, 1, 1)
     assert (swept.at_service, swept.left, swept.in_doubt, swept.without_id) == (3, 0, 1, 1)
 
 

@@ -205,6 +205,8 @@ def test_calls_in_doubt_are_told_when_the_rest_is_cancelled(tmp_path: Path) -> N
         done = it.command("cancel", str(it.ledger), "--all")
         assert done.returncode == 4
         assert b"3 rows in doubt may be on the books, and ring as planned" in done.stdout
+        watched = it.command("watch", str(it.ledger))
+        assert b"Nobody watches what is in doubt: 3 rows." in watched.stdout
         assert it.command("resolve", str(it.ledger), "--as-sent", "--all").returncode == 0
         done = it.command("cancel", str(it.ledger), "--all")
     assert done.returncode == 4

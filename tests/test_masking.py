@@ -69,6 +69,11 @@ def test_a_known_number_is_masked_without_its_country_code(text: str) -> None:
     assert "345" not in mask_text(f"not {text} here", ["201123456789"])
 
 
+def test_a_token_of_a_few_digits_hides_nothing_else() -> None:
+    """It has no country code whose rest would be looked for."""
+    assert mask_text("4 5, 4-5 and (45)", ["12345"]) == "4 5, 4-5 and (45)"
+
+
 @pytest.mark.parametrize(
     "text",
     [

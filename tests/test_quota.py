@@ -114,6 +114,10 @@ def test_without_retry_after_a_reset_tells(name: str, value: str, seconds: float
         ({"ratelimit": '"default"; r=00'}, 0.5),
         ({"x-ratelimit-remaining": "59", "ratelimit": '"day";r=0;t=8'}, 8.0),
         ({"ratelimit-remaining": "0", "x-ratelimit-remaining": "5"}, 0.5),
+        (
+            {"x-ratelimit-remaining": "5", "x-ratelimit-reset": "99", "ratelimit": '"a";r=0;t=2'},
+            2.0,
+        ),
         ({"ratelimit": '"default";r=5;t=6'}, None),
         ({"ratelimit": '"burst";r=5;t=1, "daily";r=0;t=60, "hourly";r=0;t=30'}, 60.0),
         ({"ratelimit": "limit=10, remaining=0, reset=7"}, 7.0),

@@ -202,8 +202,8 @@ def number_parser(region: str | None) -> NumberParser:
             number = phonenumbers.parse(written, code)
         except phonenumbers.NumberParseException:
             return parse_number(text, field)  # it knows the reason
-        is_odd = number.italian_leading_zero and not phonenumbers.is_valid_number(number)
-        if is_odd or not phonenumbers.is_possible_number(number) or number.extension:
+        keeps_a_zero = number.italian_leading_zero and not phonenumbers.is_valid_number(number)
+        if keeps_a_zero or not phonenumbers.is_possible_number(number) or number.extension:
             raise ValueError(f"{field}: not a number of {code}, nor one with a country code")
         e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
         return parse_number(e164, field)

@@ -24,7 +24,10 @@ from innocalls_async.outcomes import Done, Refused
 __all__ = ["reschedule"]
 
 _UNFINISHED: Final = "new_time IS NOT NULL AND state = 'scheduled'"
-_UPCOMING: Final = "state IN ('pending', 'scheduled') AND call_time > ? AND new_time IS NULL"
+_UPCOMING: Final = (
+    "(state = 'pending' OR (state = 'scheduled' AND call_id IS NOT NULL)) "
+    "AND call_time > ? AND new_time IS NULL"
+)
 # Rows that are named; there may be thousands.
 _NAMED: Final = 20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -233,11 +234,10 @@ def _tell_end(campaign: Campaign, result: Result, *, as_json: bool) -> None:
         elif not as_json and exit_code(counts, result):
             _tell_trouble(campaign, complaint)
         if not as_json:
-            _tell_next(campaign, result)
+            _tell_next(campaign, counts, result)
 
 
-def _tell_next(campaign: Campaign, result: Result) -> None:
-    counts = campaign.account()
+def _tell_next(campaign: Campaign, counts: Mapping[State, int], result: Result) -> None:
     if result is Result.INTERRUPTED and counts[State.PENDING]:
         tell(f"Interrupted. The same command goes on with the {counts[State.PENDING]} left.")
     if counts[State.IN_DOUBT]:

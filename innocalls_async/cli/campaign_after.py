@@ -12,7 +12,7 @@ import attrs
 import typer
 
 from innocalls_async import AsyncBridgeClient
-from innocalls_async.campaign import Campaign, Selection, after
+from innocalls_async.campaign import Campaign, Selection, State, after
 from innocalls_async.campaign.after import Swept, Verdict
 from innocalls_async.campaign.moving import reschedule as move
 from innocalls_async.campaign.watching import Watch, Watched
@@ -159,11 +159,14 @@ def watch(
     Its time is by this machine's clock. Exits with 5 if time ran out with calls left to watch.
     """
     watching: list[Watch] = []
+    doubts: list[int] = []
 
     async def follow(campaign: Campaign, client: AsyncBridgeClient) -> Watched:
         one = Watch(campaign.ledger, client, concurrency=concurrency, interval=interval)
         watching.append(one)
-        return await one.run(timeout)
+        watched = await one.run(timeout)
+        doubts.append(campaign.account()[State.IN_DOUBT])
+        return watched
 
     watched = _with_service(
         ledger,
@@ -181,6 +184,8 @@ def watch(
                 f"{watched.final} calls came to their end, {watched.unknown} are not known to the "
                 f"service, {watched.left} are still to be watched{next_one}."
             )
+            if doubts[0]:
+                tell(f"Nobody watches what is in doubt: {count(doubts[0], 'row')}.")
     if watched.left:
         raise typer.Exit(Exit.STOPPED)
 
