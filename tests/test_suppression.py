@@ -44,6 +44,16 @@ def test_which_column(tmp_path: Path, text: str) -> None:
     assert _read(tmp_path, text) == {201000000002}
 
 
+def test_a_list_from_a_spreadsheet(tmp_path: Path) -> None:
+    """UTF-16 is read as in the file of the calls; what only begins like it is refused."""
+    path = tmp_path / "dnc"
+    path.write_bytes("phone\n201000000002\n".encode("utf-16"))
+    assert set(DoNotCall.read(path, number_parser(None)).numbers) == {201000000002}
+    path.write_bytes(b"\xff\xfep")
+    with pytest.raises(InputError, match="dnc cannot be read; save it as 'CSV UTF-8'"):
+        DoNotCall.read(path, number_parser(None))
+
+
 @pytest.mark.parametrize("text", ["", "phone\n", "# none\n\n"])
 def test_a_list_of_nobody_is_refused(tmp_path: Path, text: str) -> None:
     """What made it has failed, more likely than not, and everybody would be called."""

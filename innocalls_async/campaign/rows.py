@@ -19,7 +19,7 @@ from attrs import define, frozen
 
 from innocalls_async.campaign.errors import InputError
 
-__all__ = ["COLUMNS", "Problem", "Row", "RowReader"]
+__all__ = ["COLUMNS", "Problem", "Row", "RowReader", "text_of"]
 
 REQUIRED: Final = (
     "call_flow_id",
@@ -84,7 +84,7 @@ class RowReader:
 
     def __iter__(self) -> Iterator[Row | Problem]:
         try:
-            with self.path.open("rb") as raw, _text(raw) as file:
+            with self.path.open("rb") as raw, text_of(raw) as file:
                 yield from self._read(file)
         except OSError as error:
             raise InputError(f"{self.path} cannot be read: {error.strerror}") from error
@@ -162,7 +162,8 @@ class _Reader(Protocol):
     def __next__(self) -> list[str]: ...
 
 
-def _text(raw: BinaryIO) -> io.TextIOWrapper:
+def text_of(raw: BinaryIO) -> io.TextIOWrapper:
+    """The text of a file as spreadsheets write them: UTF-8, or UTF-16 where it begins as such."""
     start = raw.read(4)
     raw.seek(0)
     is_utf_16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))

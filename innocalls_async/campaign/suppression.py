@@ -19,6 +19,7 @@ from attrs import define, field
 from innocalls_async.campaign.calls import Call
 from innocalls_async.campaign.cells import NumberParser
 from innocalls_async.campaign.errors import InputError
+from innocalls_async.campaign.rows import text_of
 from innocalls_async.models import BridgeRequest
 from innocalls_async.phone import parse_number
 
@@ -79,6 +80,8 @@ class DoNotCall:
                 self._stamp = stamp
         except OSError as error:
             raise InputError(f"{self.path} cannot be read: {error.strerror}") from error
+        except UnicodeError:
+            raise InputError(f"{self.path} cannot be read; save it as 'CSV UTF-8'") from None
         return self
 
     def __contains__(self, number: str) -> bool:
@@ -147,7 +150,7 @@ def _is_like_a_number(cell: str) -> bool:
 
 def _lines(path: Path) -> Iterator[_Line]:
     # Each line by itself: a quote that is never closed hides no other line.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with path.open("rb") as raw, text_of(raw) as file:
         for line, text in enumerate(file, 1):
             if not text.strip() or text.startswith("#"):
                 continue
